@@ -1,0 +1,66 @@
+"""A device is an array module, its memory, and the kernels it does better than the ops' own xp code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import rng
+
+
+class Memory(NamedTuple):
+    """Bytes of a device's memory."""
+
+    free: int
+    total: int
+
+
+class Device:
+    """The base: NumPy arrays and no kernels. It is the specification that every other device is tested against.
+
+    Attributes:
+        name: "cpu", "cuda:0", ...; equal names are the same device.
+        xp: the array module, NumPy's names.
+        kernels: name of an op -> kernel(*outs, *ins, **settings), which returns NotImplemented where it declines.
+    """
+
+    name = "numpy"
+    kind = "cpu"
+    xp: Any = np
+    kernels: Mapping[str, Callable[..., Any]] = {}  # noqa: RUF012 a Mapping: nobody writes to it
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+        return np.empty(shape, dtype)
+
+    def upload(self, array: npt.NDArray[Any]) -> Any:
+        """A host array as one of this device's (the same memory on the CPU)."""
+        return array
+
+    def download(self, array: Any) -> npt.NDArray[Any]:
+        """One of this device's arrays in host memory (the same memory on the CPU)."""
+        return array
+
+    def synchronize(self) -> None:
+        """Wait until everything asked for has been done."""
+
+    def memory(self) -> Memory | None:
+        """Free and total memory, where the device can tell."""
+        return None
+
+    def uniform(self, n: int, *, seed: int, stream: int, step: int) -> Any:
+        """n float32 numbers in [0, 1): gpunet.rng's, on this device."""
+        return rng.uniform(n, seed=seed, stream=stream, step=step, xp=self.xp)
+
+    def scatter_add(self, out: Any, rows: Any, g: Any) -> None:
+        """out[rows[i]] += g[i]; rows may repeat."""
+        np.add.at(out, rows, g)
+
+    @property
+    def description(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<device {self.description}>"

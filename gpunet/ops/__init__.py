@@ -1,0 +1,77 @@
+"""What can be differentiated: value and gradient side by side. Importing this hangs the operators on Tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..engine import Tensor
+from .activations import (
+    ACTIVATIONS, Activation, activate, activation, activation_keep, activation_vjp, elu, gelu, leaky_relu, mish, relu, selu, sigmoid, silu,
+    softplus, tanh,
+)
+from .classify import softmax_cross_entropy, softmax_cross_entropy_vjp
+from .elementwise import (
+    abs, add, cast, clip, copy, cos, div, eq, erf, exp, ge, gt, le, log, lt, maximum, minimum, mod, mul, ne, neg, pow, sign, sin, sqrt,
+    square, stop_gradient, sub, where,
+)
+from .layout import (
+    broadcast_to, concat, gather, one_hot, pack, pad, pick, reshape, scatter_add, slice, slice_rows, split, stack, swap_last, transpose,
+    unpack,
+)
+from .linear import linear, linear_keep, linear_vjp, matmul
+from .normalize import batch_norm, layer_norm
+from .random import dropout
+from .reduce import argmax, log_softmax, logsumexp, max, mean, min, softmax, sum, sum_to, var
+from .updates import adagrad, adam, lion, nadam, rmsprop, sgd
+
+__all__ = [
+    "ACTIVATIONS", "Activation", "abs", "activate", "activation", "activation_keep", "activation_vjp", "adagrad", "adam", "add", "argmax",
+    "batch_norm", "broadcast_to", "cast", "clip", "concat", "copy", "cos", "div", "dropout", "elu", "eq", "erf", "exp", "gather", "ge",
+    "gelu", "gt", "layer_norm", "le", "leaky_relu", "linear", "linear_keep", "linear_vjp", "lion", "log", "log_softmax", "logsumexp", "lt",
+    "matmul", "max", "maximum", "mean", "min", "minimum", "mish", "mod", "mul", "nadam", "ne", "neg", "one_hot", "pack", "pad", "pick",
+    "pow", "relu", "reshape", "rmsprop", "scatter_add", "selu", "sgd", "sigmoid", "sign", "silu", "sin", "slice", "slice_rows", "softmax",
+    "softmax_cross_entropy", "softmax_cross_entropy_vjp", "softplus", "split", "sqrt", "square", "stack", "stop_gradient", "sub", "sum",
+    "sum_to", "swap_last", "tanh", "transpose", "unpack", "var", "where",
+]
+
+
+def _squared(x: Tensor, y: Any) -> Tensor:
+    return square(x) if isinstance(y, (int, float)) and y == 2 else pow(x, y)
+
+
+def _mirrored(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda x, y: function(y if isinstance(y, Tensor) else _beside(x, y), x)
+
+
+def _beside(x: Tensor, y: Any) -> Any:
+    """A NumPy array left of an operator; a number is left to the op, which gives it x's dtype."""
+    return Tensor(np.asarray(y), x.device) if isinstance(y, np.ndarray) and x.device.name == "cpu" else y
+
+
+for _name, _function in {"add": add, "sub": sub, "mul": mul, "truediv": div, "mod": mod, "pow": _squared, "matmul": matmul}.items():
+    setattr(Tensor, f"__{_name}__", lambda x, y, _f=_function: _f(x, y))
+    setattr(Tensor, f"__r{_name}__", _mirrored(_function))
+
+for _name, _function in {"eq": eq, "ne": ne, "lt": lt, "le": le, "gt": gt, "ge": ge, "neg": neg, "abs": abs, "getitem": slice}.items():
+    setattr(Tensor, f"__{_name}__", lambda *args, _f=_function: _f(*args))
+Tensor.__hash__ = object.__hash__  # type: ignore[method-assign]
+
+for _function in (
+    abs, argmax, broadcast_to, cast, clip, cos, erf, exp, log, log_softmax, logsumexp, max, mean, min, relu, sigmoid, sign, sin, softmax,
+    sqrt, square, sum, sum_to, tanh, var,
+):
+    _name = getattr(_function, "name", getattr(_function, "__name__", ""))
+    setattr(Tensor, _name, lambda self, *args, _f=_function, **settings: _f(self, *args, **settings))
+
+
+def _reshape(self: Tensor, *shape: Any) -> Tensor:
+    return reshape(self, shape=shape[0] if len(shape) == 1 else shape)
+
+
+Tensor.reshape = _reshape
+Tensor.detach = lambda self: stop_gradient(self)
+Tensor.T = property(lambda self: transpose(self))
+Tensor.mT = property(lambda self: swap_last(self))

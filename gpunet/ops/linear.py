@@ -1,0 +1,99 @@
+"""Matrix products, and the fully-connected layer as one op: act(x @ w + b)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..devices import Device
+from ..engine import Tensor, composite, op
+from ..errors import ShapeError
+from .activations import activate, activation_vjp, lookup
+from .layout import reshape, swap_last
+from .reduce import sum
+from .rules import product
+
+
+@op(shape=product)
+def _matmul(dev: Device, out: Any, x: Any, y: Any) -> None:
+    dev.xp.matmul(x, y, out=out)
+
+
+@_matmul.vjp
+def _(g: Tensor, x: Tensor, y: Tensor) -> Any:  # a stack that was broadcast is summed down again
+    return lambda: _matmul(g, swap_last(y)).sum_to(shape=x.shape), lambda: _matmul(swap_last(x), g).sum_to(shape=y.shape)
+
+
+def matmul(x: Tensor, y: Tensor) -> Tensor:
+    """x @ y: vectors, matrices, or stacks of matrices whose leading axes broadcast."""
+    if x.ndim == 1 and y.ndim == 1:
+        return reshape(_matmul(reshape(x, shape=(1, -1)), reshape(y, shape=(-1, 1))), shape=())
+    if x.ndim == 1:
+        made = _matmul(reshape(x, shape=(1, -1)), y)
+        return reshape(made, shape=(*made.shape[:-2], made.shape[-1]))
+    if y.ndim == 1:
+        made = _matmul(x, reshape(y, shape=(-1, 1)))
+        return reshape(made, shape=made.shape[:-1])
+    return _matmul(x, y)
+
+
+def _plus_bias(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return _matmul(x, w) + (reshape(b, shape=(b.shape[0], 1, b.shape[1])) if b.ndim == 2 else b)
+
+
+@composite
+def _linear(x: Tensor, w: Tensor, b: Tensor, *, act: str, alpha: float) -> Tensor:
+    return activate(_plus_bias(x, w, b), act, alpha)
+
+
+@_linear.vjp
+def _(g: Tensor, x: Tensor, w: Tensor, out: Tensor, *, act: str, alpha: float) -> Any:
+    dz, db = linear_vjp(g, out, act=act, alpha=alpha)
+    return lambda: _matmul(dz, swap_last(w)), lambda: _matmul(swap_last(x), dz), db
+
+
+@composite(outs=2)
+def linear_keep(x: Tensor, w: Tensor, b: Tensor, *, act: str, alpha: float) -> Any:
+    """As linear, for activations whose gradient needs their input z, which is the second output."""
+    z = _plus_bias(x, w, b)
+    return activate(z, act, alpha), z
+
+
+@linear_keep.vjp
+def _(g: Tensor | None, gz: Tensor | None, x: Tensor, w: Tensor, out1: Tensor, *, act: str, alpha: float) -> Any:
+    if g is None:
+        assert gz is not None
+        dz, db = gz, sum(gz, axis=-2)
+    else:
+        dz, db = linear_vjp(g, out1, act=act, alpha=alpha)
+        if gz is not None:
+            dz, db = dz + gz, db + sum(gz, axis=-2)
+    return lambda: _matmul(dz, swap_last(w)), lambda: _matmul(swap_last(x), dz), db
+
+
+@composite(outs=2, inplace=("g",))
+def linear_vjp(g: Tensor, s: Tensor, *, act: str, alpha: float) -> Any:
+    """The gradient before the activation, and its column sums: that of the bias."""
+    dz = g if act == "identity" else activation_vjp(g, s, act=act, alpha=alpha)
+    return dz, sum(dz, axis=-2)
+
+
+def linear(x: Tensor, w: Tensor, b: Tensor | None = None, *, act: str = "identity", alpha: float | None = None) -> Tensor:
+    """act(x @ w + b), the fully-connected layer.
+
+    Args:
+        x: rows [..., k]. w: weights [k, m]. b: bias [m] or None.
+            A stack of N independent nets: x [N, n, k], w [N, k, m], b [N, m].
+        act: an activation's name. alpha: its parameter, by default the table's.
+    """
+    row = lookup(act)
+    alpha = row.alpha if alpha is None else float(alpha)
+    if x.shape[-1:] != w.shape[-2:-1] or (b is not None and b.shape != w.shape[:-2] + w.shape[-1:]):
+        raise ShapeError(f"linear: x {x.shape} @ w {w.shape} + b {None if b is None else b.shape}: x needs w's {w.shape[-2]} columns, b its {w.shape[-1]}")
+    if w.ndim == 2 and x.ndim != 2:
+        rows = reshape(x, shape=(-1, x.shape[-1]))
+        return reshape(linear(rows, w, b, act=act, alpha=alpha), shape=(*x.shape[:-1], w.shape[-1]))
+    if b is None:
+        return activate(_matmul(x, w), act, alpha)
+    if row.needs == "input":
+        return linear_keep(x, w, b, act=act, alpha=alpha)[0]
+    return _linear(x, w, b, act=act, alpha=alpha)

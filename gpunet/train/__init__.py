@@ -1,0 +1,7 @@
+"""Training: the loop, what watches it, and the model it leaves."""
+
+from .callbacks import BestWeights, Callback
+from .history import History
+from .trainer import Trainer
+
+__all__ = ["BestWeights", "Callback", "History", "Trainer"]

@@ -1,0 +1,124 @@
+"""What may happen at a moment of training. A callback is an object whose method names are the moments."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import IO, TYPE_CHECKING, Any
+
+from ..errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+Logs = dict[str, float]
+
+
+class Callback:
+    """Subclass it and define the moments you want. A chunk is as many steps as fit into about 50 ms."""
+
+    def on_train_begin(self, trainer: Trainer) -> None: ...
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None: ...
+    def on_chunk_begin(self, trainer: Trainer, step: int) -> None: ...
+    def on_chunk_end(self, trainer: Trainer, step: int) -> None: ...
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Logs) -> None: ...
+    def on_train_end(self, trainer: Trainer) -> None: ...
+
+
+class BestWeights(Callback):
+    """Keeps the weights of the best epoch, by `monitor`, and puts them back at the end.
+
+    Args:
+        monitor: a key of the history. greater_is_better: its direction. tie: a second key, lower is better, for equals.
+        patience: stop after so many epochs without an improvement by more than min_delta; None never stops.
+    """
+
+    def __init__(
+        self, monitor: str, *, greater_is_better: bool, tie: str | None = None, patience: int | None = None, min_delta: float = 0.0
+    ) -> None:
+        self.monitor, self.tie, self.patience, self.min_delta = monitor, tie, patience, min_delta
+        self.sign = 1.0 if greater_is_better else -1.0
+        self.best, self.best_tie, self.epoch, self.waited, self.state = -math.inf, math.inf, 0, 0, None
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Logs) -> None:
+        if self.monitor not in logs:
+            raise ConfigError(f'monitor "{self.monitor}" is not measured.{did_you_mean(self.monitor, logs)}')
+        value, tie = self.sign * logs[self.monitor], logs.get(self.tie or "", math.inf)
+        if value > self.best + self.min_delta or (value == self.best and tie < self.best_tie) or self.state is None:
+            improved = value > self.best + self.min_delta
+            self.best, self.best_tie, self.epoch, self.state = value, tie, epoch, trainer.snapshot()
+            self.waited = 0 if improved else self.waited + 1
+        else:
+            self.waited += 1
+        if self.patience is not None and self.waited > self.patience:
+            trainer.stop("patience")
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        if self.state is not None:
+            trainer.restore(self.state)
+        trainer.history.best_epoch, trainer.history.monitor = self.epoch, self.monitor
+
+
+class Lines(Callback):
+    """One plain line an epoch."""
+
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self.stream = stream
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Logs) -> None:
+        star = " *" if trainer.best_epoch == epoch else ""
+        print(f"epoch {epoch}/{trainer.epochs}  {figures(logs)}  {trainer.speed:,.0f} rows/s{star}", file=self.stream or sys.stderr, flush=True)
+
+
+class Bar(Callback):
+    """A progress bar with time left, rows a second and the latest figures, on a terminal (rich)."""
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = ("epoch {task.fields[epoch]}", "{task.fields[figures]}")
+        self.progress = Progress(
+            TextColumn(columns[0]), BarColumn(bar_width=20), TimeRemainingColumn(), TextColumn(columns[1]),
+            console=Console(stderr=True), refresh_per_second=10, auto_refresh=False,
+        )
+        self.progress.start()
+        self.task = self.progress.add_task("", total=trainer.total_steps, epoch=f"0/{trainer.epochs}", figures="")
+        self.logs: Logs = {}
+        self.drawn = 0.0
+
+    def on_chunk_end(self, trainer: Trainer, step: int) -> None:
+        if time.perf_counter() - self.drawn > 0.1:
+            self._draw(trainer, step)
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Logs) -> None:
+        self.logs = logs
+        self._draw(trainer, trainer.step)
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        self._draw(trainer, trainer.step)
+        self.progress.stop()
+
+    def _draw(self, trainer: Trainer, step: int) -> None:
+        best = f" ★ (epoch {trainer.best_epoch})" if trainer.best_epoch else ""
+        text = f"{trainer.speed:,.0f} rows/s  {figures(self.logs)}{best}"
+        self.progress.update(self.task, completed=step, epoch=f"{trainer.epoch}/{trainer.epochs}", figures=text)
+        self.progress.refresh()
+        self.drawn = time.perf_counter()
+
+
+def figures(logs: Logs) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
+
+
+def progress(wanted: bool | str) -> list[Callback]:
+    """What shows progress: a bar on a terminal, lines elsewhere, nothing for False."""
+    if wanted is False:
+        return []
+    if wanted in (True, "auto"):
+        return [Bar() if sys.stderr.isatty() else Lines()]
+    choices: dict[Any, type[Callback]] = {"bar": Bar, "lines": Lines}
+    if wanted not in choices:
+        raise ConfigError(f"progress: {wanted!r}.{did_you_mean(str(wanted), ['auto', *choices])}")
+    return [choices[wanted]()]
