@@ -19,6 +19,10 @@ class ShapeError(GpunetError, ValueError):
     """Shapes that do not fit together."""
 
 
+class RangeError(GpunetError, IndexError):
+    """An index beyond what there is."""
+
+
 class DTypeError(GpunetError, TypeError):
     """Element types that do not fit together; gpunet never promotes a float silently."""
 

@@ -79,6 +79,9 @@ class Recorder:
     def assign(self, state: Tensor, new: Tensor) -> None:
         """A shape rule changes no state."""
 
+    def guard(self, thing: Any, name: str, value: Any) -> None:
+        """`thing.name` was looked at: what is recorded holds for this value only."""
+
     def before_grad(self) -> None:
         """Called as grad begins its walk: a compiler fuses the forward graph here."""
 

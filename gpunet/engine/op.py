@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..devices import Device
-from ..errors import ConfigError, DeviceError, GraphError, TraceError, did_you_mean
+from ..errors import ConfigError, DeviceError, DTypeError, GraphError, ShapeError, TraceError, did_you_mean
 from .node import Node, Recorder, Spec, mode, set_mode
 from .tape import walk
 from .tensor import DEFAULT_DTYPE, Tensor
@@ -92,7 +92,7 @@ class Op:
             settings = self._fill(settings)
         for a in args:
             if a.__class__ is not Tensor:
-                args = self._admit(args)
+                args = self.admit(args)
                 break
         device = args[0].device
         for a in args:
@@ -102,8 +102,8 @@ class Op:
             return self._record(mode.trace, args, settings, device)
         try:
             return self._run(args, settings, device)
-        except Exception:
-            self._check_leaked(args)
+        except Exception as error:
+            self._explain(error, args)
             raise
 
     def _run(self, args: tuple[Tensor, ...], settings: dict[str, Any], device: Device) -> Any:
@@ -117,7 +117,7 @@ class Op:
                 values = (device.empty(specs.shape, specs.dtype),)
             else:
                 values = tuple(device.empty(s.shape, s.dtype) for s in specs)
-            (self._runs.get(device) or self._bind(device))(*values, *arrays, **settings)
+            self.runner(device)(*values, *arrays, **settings)
         node = None
         if self.backward is not None and mode.record:
             for a in args:
@@ -177,14 +177,16 @@ class Op:
             raise ConfigError(f"{self.name}: the setting {missing!r} is missing")
         return full
 
-    def _admit(self, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    def admit(self, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
         """Numbers and NumPy arrays beside a Tensor become Tensors; a Python number takes the Tensors' dtype."""
-        tensors = [a for a in args if isinstance(a, Tensor)]
-        if not tensors:
+        like: Tensor | None = None
+        for a in args:
+            if a.__class__ is Tensor and (like is None or (a.dtype.kind == "f" and like.dtype.kind != "f")):
+                like = a
+        if like is None:
             raise DeviceError(f"{self.name}: no Tensor among the arguments. Make one with gpunet.tensor(...)")
-        device = tensors[0].device
-        like = next((t.dtype for t in tensors if t.dtype.kind == "f"), tensors[0].dtype)
-        return tuple(a if isinstance(a, Tensor) else self._constant(a, like, device) for a in args)
+        dtype, device = like.dtype, like.device
+        return tuple([a if a.__class__ is Tensor else self._constant(a, dtype, device) for a in args])
 
     def _constant(self, value: Any, like: np.dtype[Any], device: Device) -> Tensor:
         if isinstance(value, (bool, int, float)):
@@ -195,13 +197,19 @@ class Op:
                 return Tensor(Spec((), dtype), device, mode.trace.constant(value, dtype))
             return Tensor(device.upload(np.asarray(value, dtype)), device)
         if isinstance(value, (np.ndarray, np.generic, list, tuple)):
-            if device.name != "cpu":
+            if device.kind != "cpu":
                 raise DeviceError(f"{self.name}: a NumPy array (host memory) met a Tensor on {device.name}. Use gpunet.tensor(array, device={device.name!r})")
             return Tensor(np.asarray(value, like if isinstance(value, (list, tuple)) else None), device)
         raise DeviceError(f"{self.name}: a Tensor, a number or an array wanted, got {type(value).__name__}")
 
-    def _bind(self, device: Device) -> Callable[..., Any]:
+    def runner(self, device: Device) -> Callable[..., Any]:
         """How this device runs the op: its own kernel, which may decline (NotImplemented), else the xp code."""
+        found = self._runs.get(device)
+        if found is None:
+            found = self._runs[device] = self._bind(device)
+        return found
+
+    def _bind(self, device: Device) -> Callable[..., Any]:
         kernel, forward = device.kernels.get(self.kernel), self.forward
         if kernel is None:
             def run(*arrays: Any, **settings: Any) -> None:
@@ -210,12 +218,19 @@ class Op:
             def run(*arrays: Any, **settings: Any) -> None:
                 if kernel(*arrays, **settings) is NotImplemented:
                     forward(device, *arrays, **settings)
-        self._runs[device] = run
         return run
 
-    def _check_leaked(self, args: Sequence[Tensor]) -> None:
+    def _explain(self, error: Exception, args: Sequence[Tensor]) -> None:
+        """Raise something better than `error` where the cause can be told; only called once it has gone wrong."""
         if any(isinstance(a.value, Spec) for a in args):
             raise TraceError(f"{self.name} got a Tensor that a traced function left behind. Return it from that function instead") from None
+        if not self.variadic and len(args) != len(self.ins):
+            raise ConfigError(
+                f"{self.name} takes {len(self.ins)} Tensors ({', '.join(self.ins)}), got {len(args)}. "
+                f"Settings go by keyword: {', '.join(self.settings) or 'none'}"
+            ) from None
+        if isinstance(error, (ShapeError, DTypeError)) and not str(error).startswith(f"{self.name}:"):
+            raise type(error)(f"{self.name}: {error}") from None
 
     # ------------------------------------------------------------------ walking back through it
 

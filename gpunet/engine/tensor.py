@@ -178,6 +178,8 @@ class Tensor:
         Traced, the name moves on to `new` and the graph notes it. Eager, pinned memory is written in place and its
         version counted; any other state is bound to the new array, so that what backward has kept stays as it was.
         """
+        if not isinstance(new, Tensor):
+            raise DTypeError(f"assign: a Tensor wanted, got {type(new).__name__}. Make one with gpunet.tensor(...)")
         if new.shape != self.shape or new.dtype != self.dtype:
             raise ShapeError(f"assign: expected {self.dtype}{list(self.shape)}, got {new.dtype}{list(new.shape)}")
         if mode.trace is not None:
@@ -187,8 +189,8 @@ class Tensor:
                 self.value[...] = new.value
             assert self.version is not None
             self.version.count += 1
-        else:
-            self.value = new.value
+        else:  # pinned memory changes under whoever shares it
+            self.value = new.value if new.version is None else new.value.copy()
 
     def pin(self) -> Tensor:
         """From now on written in place only: other Tensors are views of this memory."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .. import rng
 from ..devices import Device, select
-from ..engine import DEFAULT_DTYPE, Spec, Tensor
+from ..engine import DEFAULT_DTYPE, Spec, Tensor, mode
 from ..errors import ConfigError, GraphError, ShapeError, did_you_mean
 from . import init
 
@@ -171,6 +171,8 @@ class Module:
 
     @property
     def training(self) -> bool:
+        if mode.trace is not None:
+            mode.trace.guard(self, "_training", self._training)
         return self._training
 
     def train(self, on: bool = True) -> Module:

@@ -55,20 +55,31 @@ for _name, _function in {"add": add, "sub": sub, "mul": mul, "truediv": div, "mo
     setattr(Tensor, f"__{_name}__", lambda x, y, _f=_function: _f(x, y))
     setattr(Tensor, f"__r{_name}__", _mirrored(_function))
 
-for _name, _function in {"eq": eq, "ne": ne, "lt": lt, "le": le, "gt": gt, "ge": ge, "neg": neg, "abs": abs, "getitem": slice}.items():
+def _equals(x: Tensor, y: Any) -> Any:
+    return NotImplemented if y is None else eq(x, y)
+
+
+def _differs(x: Tensor, y: Any) -> Any:
+    return NotImplemented if y is None else ne(x, y)
+
+
+for _name, _function in {"eq": _equals, "ne": _differs, "lt": lt, "le": le, "gt": gt, "ge": ge, "neg": neg, "abs": abs, "getitem": slice}.items():
     setattr(Tensor, f"__{_name}__", lambda *args, _f=_function: _f(*args))
 Tensor.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 for _function in (
-    abs, argmax, broadcast_to, cast, clip, cos, erf, exp, log, log_softmax, logsumexp, max, mean, min, relu, sigmoid, sign, sin, softmax,
-    sqrt, square, sum, sum_to, tanh, var,
+    abs, broadcast_to, cast, clip, cos, erf, exp, log, log_softmax, relu, sigmoid, sign, sin, softmax, sqrt, square, sum_to, tanh,
 ):
     _name = getattr(_function, "name", getattr(_function, "__name__", ""))
-    setattr(Tensor, _name, lambda self, *args, _f=_function, **settings: _f(self, *args, **settings))
+    setattr(Tensor, _name, lambda self, _f=_function, **settings: _f(self, **settings))
+
+for _function in (argmax, max, mean, min, sum, var, logsumexp):  # x.sum(0), as everybody writes
+    setattr(Tensor, _function.name, lambda self, axis=None, keepdims=False, _f=_function: _f(self, axis=axis, keepdims=keepdims))
 
 
-def _reshape(self: Tensor, *shape: Any) -> Tensor:
-    return reshape(self, shape=shape[0] if len(shape) == 1 else shape)
+def _reshape(self: Tensor, *lengths: Any, shape: Any = None) -> Tensor:
+    wanted = shape if shape is not None else lengths[0] if len(lengths) == 1 else lengths
+    return reshape(self, shape=wanted)
 
 
 Tensor.reshape = _reshape

@@ -38,6 +38,10 @@ def _elu(dev: Device, out: Any, x: Any, alpha: float, scale: float = 1.0) -> Non
     out[...] = xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0))) * scale
 
 
+def _log1p_exp(xp: Any, x: Any) -> Any:
+    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
 def _gelu(dev: Device, out: Any, x: Any, alpha: float) -> None:
     erf.forward(dev, out, x * _SQRT_HALF)
     out += 1
@@ -51,7 +55,7 @@ def _silu(dev: Device, out: Any, x: Any, alpha: float) -> None:
 
 def _mish(dev: Device, out: Any, x: Any, alpha: float) -> None:
     xp = dev.xp
-    xp.multiply(x, xp.tanh(xp.logaddexp(x, xp.zeros_like(x))), out=out)
+    xp.multiply(x, xp.tanh(_log1p_exp(xp, x)), out=out)
 
 
 def _gelu_gradient(g: Tensor, x: Tensor, alpha: float) -> Tensor:
@@ -78,7 +82,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "selu":       Activation(lambda dev, out, x, a: _elu(dev, out, x, SELU_ALPHA, SELU_SCALE),       lambda g, y, a: g * where(gt(y, 0.0), SELU_SCALE, y + SELU_SCALE * SELU_ALPHA)),
     "sigmoid":    Activation(_sigmoid,                                                               lambda g, y, a: g * (y * (1.0 - y))),
     "tanh":       Activation(lambda dev, out, x, a: dev.xp.tanh(x, out=out),                         lambda g, y, a: g * (1.0 - y * y)),
-    "softplus":   Activation(lambda dev, out, x, a: dev.xp.logaddexp(x, dev.xp.zeros_like(x), out=out), lambda g, y, a: g * (1.0 - exp(-y))),
+    "softplus":   Activation(lambda dev, out, x, a: dev.xp.copyto(out, _log1p_exp(dev.xp, x)), lambda g, y, a: g * (1.0 - exp(-y))),
     # ... or through the input x
     "gelu":       Activation(_gelu, _gelu_gradient, "input"),
     "silu":       Activation(_silu, _silu_gradient, "input"),

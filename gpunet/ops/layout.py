@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from ..devices import Device
 from ..engine import Spec, Tensor, op
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, RangeError, ShapeError
 from .rules import axes_of, broadcasted, reshaped
 
 Triples = tuple[tuple[int | None, int | None, int | None], ...]  # start, stop, step of each axis
@@ -118,16 +119,16 @@ def _(g: Tensor, *, index: Triples) -> Tensor:
 def slice(x: Tensor, index: Any) -> Tensor:
     """x[index], as NumPy's basic indexing (ints, slices, None, ...), or rows by an integer array along axis 0."""
     if isinstance(index, (Tensor, list, np.ndarray)):
-        return gather(x, index if isinstance(index, Tensor) else Tensor(x.device.upload(np.asarray(index)), x.device))
+        return gather(x, index if isinstance(index, Tensor) else Tensor(x.device.upload(_rows(index)), x.device))
     items = list(index) if isinstance(index, tuple) else [index]
     if any(isinstance(i, (Tensor, list, np.ndarray)) for i in items):
         raise ShapeError("an index array must stand alone: x[rows]. Use gather(x, rows) or pick(x, columns)")
     named = [i for i in items if i is not None and i is not Ellipsis]
+    if builtins.sum(i is Ellipsis for i in items) > 1:
+        raise ShapeError("an index can hold one Ellipsis (...) only")
     if len(named) > x.ndim:
         raise ShapeError(f"{len(named)} indices for a Tensor with {x.ndim} axes, shape {x.shape}")
-    if Ellipsis not in items:
-        items.append(Ellipsis)
-    fill = items.index(Ellipsis)
+    fill = next((k for k, i in enumerate(items) if i is Ellipsis), len(items))
     items[fill : fill + 1] = [builtins.slice(None)] * (x.ndim - len(named))
     triples, shape, axis = [], [], 0
     for item in items:
@@ -141,12 +142,20 @@ def slice(x: Tensor, index: Any) -> Tensor:
     return reshape(_slice(x, index=tuple(triples)), shape=tuple(shape))
 
 
+def _rows(index: Any) -> Any:
+    rows = np.asarray(index)
+    return rows.astype(np.int64) if not rows.size else rows
+
+
 def _triple(item: Any, length: int, axis: int) -> tuple[int | None, int | None, int | None]:
     if isinstance(item, builtins.slice):
         return item.start, item.stop, item.step
-    i = int(item.__index__())
+    try:
+        i = operator.index(item)
+    except TypeError:
+        raise DTypeError(f"an index is an integer, a slice, None or ..., got {type(item).__name__}") from None
     if not -length <= i < length:
-        raise ShapeError(f"index {i} is out of range for axis {axis} with {length} elements")
+        raise RangeError(f"index {i} is out of range for axis {axis} with {length} elements")
     return i % length, i % length + 1, 1
 
 
@@ -180,14 +189,21 @@ def _pieces(x: Tensor, lengths: Sequence[int], axis: int) -> list[Tensor]:
     return [_slice(x, index=every * axis + ((e - n, e, 1),) + every * (x.ndim - axis - 1)) for e, n in zip(ends, lengths, strict=True)]
 
 
+def _some(xs: Sequence[Tensor], name: str) -> None:
+    if not xs:
+        raise ShapeError(f"{name}: no Tensors to join")
+
+
 def concat(xs: Sequence[Tensor], *, axis: int = 0) -> Tensor:
     """Tensors joined along an axis they have."""
+    _some(xs, "concat")
     (at,) = axes_of(xs[0].ndim, axis)
     return _concat(*xs, axis=at)
 
 
 def stack(xs: Sequence[Tensor], *, axis: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis."""
+    _some(xs, "stack")
     (at,) = axes_of(xs[0].ndim + 1, axis)
     return _concat(*[reshape(x, shape=(*x.shape[:at], 1, *x.shape[at:])) for x in xs], axis=at)
 
@@ -220,7 +236,13 @@ def _(g: Tensor, x_shape: Any, *, widths: tuple[tuple[int, int], ...]) -> Tensor
     return _slice(g, index=tuple((a, a + n, 1) for (a, _), n in zip(widths, x_shape, strict=True)))
 
 
-@op(shape=lambda *xs: Spec((builtins.sum(math.prod(x.shape) for x in xs),), xs[0].dtype))
+def _packed(*xs: Any) -> Spec:
+    if len({x.dtype for x in xs}) != 1:
+        raise DTypeError(f"pack: one dtype wanted, got {', '.join(str(x.dtype) for x in xs)}")
+    return Spec((builtins.sum(math.prod(x.shape) for x in xs),), xs[0].dtype)
+
+
+@op(shape=_packed)
 def pack(dev: Device, out: Any, *xs: Any) -> None:
     """Tensors of any shapes as one vector, in order: how gradients reach the optimizer."""
     at = 0
@@ -268,10 +290,18 @@ def _within(dev: Device, rows: Any, n: int, name: str) -> None:
     if rows.size:
         low, high = int(rows.min()), int(rows.max())
         if low < 0 or high >= n:
-            raise IndexError(f"{name}: index {low if low < 0 else high} is out of range for {n} rows")
+            raise RangeError(f"{name}: index {low if low < 0 else high} is out of range for {n} rows")
 
 
-@op(shape=lambda g, rows, *, n: Spec((n, *g.shape[len(rows.shape) :]), g.dtype))
+def _scattered(g: Any, rows: Any, *, n: int) -> Spec:
+    _integers(rows, "scatter_add")
+    lead = len(rows.shape)
+    if tuple(g.shape[:lead]) != tuple(rows.shape):
+        raise ShapeError(f"scatter_add: one row of values for each index wanted: {tuple(rows.shape)}, got {tuple(g.shape)}")
+    return Spec((n, *g.shape[lead:]), g.dtype)
+
+
+@op(shape=_scattered)
 def scatter_add(dev: Device, out: Any, g: Any, rows: Any, *, n: int) -> None:
     """Zeros of n rows, to which g[i] is added at rows[i]; rows may repeat."""
     _within(dev, rows, n, "scatter_add")
@@ -303,17 +333,23 @@ def _(g: Tensor, t: Tensor, x_shape: Any) -> Any:
     return reshape(g, shape=(*g.shape, 1)) * one_hot(t, n=x_shape[-1], dtype=g.dtype), None
 
 
-@op(shape=lambda t, *, n, dtype: Spec((*t.shape, n), np.dtype(dtype)))
+def _hot(t: Any, *, n: int, dtype: Any) -> Spec:
+    _integers(t, "one_hot")
+    return Spec((*t.shape, n), np.dtype(dtype))
+
+
+@op(shape=_hot)
 def one_hot(dev: Device, out: Any, t: Any, *, n: int, dtype: Any = np.float32) -> None:
     """1 at t[i] in row i of n columns, else 0."""
+    _within(dev, t, n, "one_hot")
     out[...] = t[..., None] == dev.xp.arange(n)
 
 
 @op(shape=lambda x, start, *, size: Spec((size, *x.shape[1:]), x.dtype))
 def slice_rows(dev: Device, out: Any, x: Any, start: Any, *, size: int) -> None:
-    """`size` rows of x from row `start`, which is a Tensor (a cursor): changing it never retraces."""
+    """`size` rows of x from row `start`, which is a Tensor (a cursor): changing it never retraces. No gradient."""
     at = int(start)
     if at < 0 or at + size > x.shape[0]:
-        raise IndexError(f"slice_rows: rows {at} to {at + size - 1} of {x.shape[0]}")
+        raise RangeError(f"slice_rows: rows {at} to {at + size - 1} of {x.shape[0]}")
     out[...] = x[at : at + size]
 

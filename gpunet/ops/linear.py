@@ -25,6 +25,9 @@ def _(g: Tensor, x: Tensor, y: Tensor) -> Any:  # a stack that was broadcast is 
 
 def matmul(x: Tensor, y: Tensor) -> Tensor:
     """x @ y: vectors, matrices, or stacks of matrices whose leading axes broadcast."""
+    x, y = _matmul.admit((x, y))
+    if not x.ndim or not y.ndim:
+        raise ShapeError("matmul: a number has no axes to multiply along. Use *")
     if x.ndim == 1 and y.ndim == 1:
         return reshape(_matmul(reshape(x, shape=(1, -1)), reshape(y, shape=(-1, 1))), shape=())
     if x.ndim == 1:
@@ -89,6 +92,8 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None, *, act: str = "identit
     alpha = row.alpha if alpha is None else float(alpha)
     if x.shape[-1:] != w.shape[-2:-1] or (b is not None and b.shape != w.shape[:-2] + w.shape[-1:]):
         raise ShapeError(f"linear: x {x.shape} @ w {w.shape} + b {None if b is None else b.shape}: x needs w's {w.shape[-2]} columns, b its {w.shape[-1]}")
+    if w.ndim > 2 and x.shape[:-2] != w.shape[:-2]:
+        raise ShapeError(f"linear: a stack of weights {w.shape} takes a stack of as many inputs, got x {x.shape}")
     if w.ndim == 2 and x.ndim != 2:
         rows = reshape(x, shape=(-1, x.shape[-1]))
         return reshape(linear(rows, w, b, act=act, alpha=alpha), shape=(*x.shape[:-1], w.shape[-1]))

@@ -7,22 +7,31 @@ from typing import Any
 import numpy as np
 
 from ..devices import Device
-from ..engine import Tensor, op
+from ..engine import Tensor, op, tensor
+from ..errors import ConfigError
 from .rules import same
 
 
 @op(shape=same, elementwise=True)
-def dropout(dev: Device, out: Any, x: Any, rate: Any, step: Any, *, seed: int, stream: int) -> None:
-    """x / (1 - rate) with probability 1 - rate, else 0 (Srivastava et al. 2014, inverted).
-
-    rate and step are Tensors without axes, so that a new value never retraces; element i is kept if number i of the
-    draw (seed, stream, step) is at least the rate.
-    """
+def _dropout(dev: Device, out: Any, x: Any, rate: Any, step: Any, *, seed: int, stream: int) -> None:
     p = float(rate)
+    if not 0 <= p < 1:
+        raise ConfigError(f"dropout: the rate is a probability in [0, 1), got {p}")
     keep = dev.uniform(x.size, seed=seed, stream=stream, step=int(step)).reshape(x.shape) >= np.float32(p)
     out[...] = dev.xp.where(keep, x * x.dtype.type(1.0 / (1.0 - p)), x.dtype.type(0))
 
 
-@dropout.vjp
+@_dropout.vjp
 def _(g: Tensor, rate: Tensor, step: Tensor, *, seed: int, stream: int) -> Any:
-    return dropout(g, rate, step, seed=seed, stream=stream), None, None  # the counter is kept, the mask drawn again
+    return _dropout(g, rate, step, seed=seed, stream=stream), None, None  # the counter is kept, the mask drawn again
+
+
+def dropout(x: Tensor, rate: Tensor | float, step: Tensor | int, *, seed: int, stream: int) -> Tensor:
+    """x / (1 - rate) with probability 1 - rate, else 0 (Srivastava et al. 2014, inverted).
+
+    rate and step may be Tensors without axes, so that a new value never retraces. Element i is kept if number i of
+    the draw (seed, stream, step) of gpunet.rng is at least the rate.
+    """
+    level = rate if isinstance(rate, Tensor) else tensor(float(rate), dtype=np.float64, device=x.device)
+    count = step if isinstance(step, Tensor) else tensor(int(step), dtype=np.int64, device=x.device)
+    return _dropout(x, level, count, seed=seed, stream=stream)

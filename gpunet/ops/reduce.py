@@ -12,7 +12,7 @@ from ..engine import Tensor, composite, op
 from ..errors import ShapeError
 from .elementwise import cast, clip, eq, exp, log, square, stop_gradient
 from .layout import broadcast_to, reshape, transpose
-from .rules import averaged, axes_of, indexed, reduced
+from .rules import averaged, axes_of, extreme, indexed, reduced, summed
 
 Axis = int | tuple[int, ...] | None
 
@@ -23,7 +23,7 @@ def _spread(g: Tensor, x_shape: tuple[int, ...], axis: Axis) -> Tensor:
     return broadcast_to(reshape(g, shape=tuple(1 if i in axes else n for i, n in enumerate(x_shape))), shape=x_shape)
 
 
-@op(shape=reduced)
+@op(shape=summed)
 def sum(dev: Device, out: Any, x: Any, *, axis: Axis = None, keepdims: bool = False) -> None:
     """The sum over `axis` (an int, a tuple, or None for all)."""
     dev.xp.sum(x, axis=axis, keepdims=keepdims, out=out)
@@ -41,8 +41,8 @@ def mean(dev: Device, out: Any, x: Any, *, axis: Axis = None, keepdims: bool = F
 
 
 @mean.vjp
-def _(g: Tensor, out_shape: Any, x_shape: Any, *, axis: Axis) -> Tensor:
-    return _spread(g / (math.prod(x_shape) / math.prod(out_shape)), x_shape, axis)
+def _(g: Tensor, x_shape: Any, *, axis: Axis) -> Tensor:
+    return _spread(g / float(math.prod(x_shape[a] for a in axes_of(len(x_shape), axis))), x_shape, axis)
 
 
 def _extreme_vjp(g: Tensor, out: Tensor, x: Tensor, *, axis: Axis) -> Tensor:
@@ -51,16 +51,16 @@ def _extreme_vjp(g: Tensor, out: Tensor, x: Tensor, *, axis: Axis) -> Tensor:
     return _spread(g / reshape(sum(chosen, axis=axis), shape=g.shape), x.shape, axis) * chosen
 
 
-@op(shape=reduced)
+@op(shape=extreme)
 def max(dev: Device, out: Any, x: Any, *, axis: Axis = None, keepdims: bool = False) -> None:
     """The largest value over `axis`; where several tie, each gets an equal share of the gradient."""
-    dev.xp.max(_nonempty(x, "max"), axis=axis, keepdims=keepdims, out=out)
+    dev.xp.max(x, axis=axis, keepdims=keepdims, out=out)
 
 
-@op(shape=reduced)
+@op(shape=extreme)
 def min(dev: Device, out: Any, x: Any, *, axis: Axis = None, keepdims: bool = False) -> None:
     """The smallest value over `axis`; ties as in `max`."""
-    dev.xp.min(_nonempty(x, "min"), axis=axis, keepdims=keepdims, out=out)
+    dev.xp.min(x, axis=axis, keepdims=keepdims, out=out)
 
 
 max.vjp(_extreme_vjp)
@@ -70,13 +70,7 @@ min.vjp(_extreme_vjp)
 @op(shape=indexed)
 def argmax(dev: Device, out: Any, x: Any, *, axis: int | None = None, keepdims: bool = False) -> None:
     """The index (int64) of the largest value along `axis`, the first where several tie; no gradient."""
-    out[...] = dev.xp.argmax(_nonempty(x, "argmax"), axis=axis, keepdims=keepdims)
-
-
-def _nonempty(x: Any, name: str) -> Any:
-    if not x.size:
-        raise ShapeError(f"{name} of an array without elements, shape {tuple(x.shape)}")
-    return x
+    out[...] = dev.xp.argmax(x, axis=axis, keepdims=keepdims)
 
 
 @composite

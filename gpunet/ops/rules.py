@@ -77,6 +77,18 @@ def axes_of(ndim: int, axis: int | tuple[int, ...] | None) -> tuple[int, ...]:
     return tuple(a % ndim for a in listed)
 
 
+def summed(x: Any, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Spec:
+    """As `reduced`; what is counted in integers is counted in int64."""
+    spec = reduced(x, axis=axis, keepdims=keepdims)
+    return Spec(spec.shape, INT) if spec.dtype.kind in "biu" else spec
+
+
+def extreme(x: Any, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Spec:
+    if any(x.shape[a] == 0 for a in axes_of(len(x.shape), axis)):
+        raise ShapeError(f"an extreme over no elements: shape {tuple(x.shape)}, axis {axis}")
+    return reduced(x, axis=axis, keepdims=keepdims)
+
+
 def reduced(x: Any, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Spec:
     axes = axes_of(len(x.shape), axis)
     return Spec(tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes), x.dtype)
@@ -87,24 +99,24 @@ def averaged(x: Any, *, axis: int | tuple[int, ...] | None = None, keepdims: boo
 
 
 def indexed(x: Any, *, axis: int | None, keepdims: bool = False) -> Spec:
-    return Spec(reduced(x, axis=axis, keepdims=keepdims).shape, INT)
+    return Spec(extreme(x, axis=axis, keepdims=keepdims).shape, INT)
 
 
 def product(x: Any, y: Any) -> Spec:
     """Matrices, or stacks of them whose leading axes broadcast."""
     if len(x.shape) < 2 or len(y.shape) < 2 or x.shape[-1] != y.shape[-2]:
-        raise ShapeError(f"matmul: {tuple(x.shape)} @ {tuple(y.shape)}: columns of the left and rows of the right must agree")
-    lead = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+        raise ShapeError(f"{tuple(x.shape)} @ {tuple(y.shape)}: columns of the left and rows of the right must agree")
+    lead = common_shape(Spec(x.shape[:-2], x.dtype), Spec(y.shape[:-2], y.dtype))
     return Spec((*lead, x.shape[-2], y.shape[-1]), common_dtype(x, y))
 
 
 def reshaped(x: Any, *, shape: tuple[int, ...]) -> Spec:
-    if math.prod(shape) != math.prod(x.shape):
-        raise ShapeError(f"reshape: {tuple(x.shape)} has {math.prod(x.shape)} elements, {tuple(shape)} has {math.prod(shape)}")
+    if math.prod(shape) != math.prod(x.shape) or any(n < 0 for n in shape):
+        raise ShapeError(f"{tuple(x.shape)} has {math.prod(x.shape)} elements, {tuple(shape)} has {math.prod(shape)}")
     return Spec(tuple(shape), x.dtype)
 
 
 def broadcasted(x: Any, *, shape: tuple[int, ...]) -> Spec:
-    if np.broadcast_shapes(x.shape, shape) != tuple(shape):
-        raise ShapeError(f"broadcast_to: {tuple(x.shape)} does not broadcast to {tuple(shape)}")
+    if common_shape(x, Spec(tuple(shape), x.dtype)) != tuple(shape):
+        raise ShapeError(f"{tuple(x.shape)} does not broadcast to {tuple(shape)}")
     return Spec(tuple(shape), x.dtype)

@@ -1,0 +1,1 @@
+"""The command gpunet-train: main.py is the door, one file a subcommand."""

@@ -1,0 +1,80 @@
+"""The door of gpunet-train: finds the subcommand, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+# name -> module, and its line in --help; nothing of it is imported before it is asked for
+COMMANDS = {
+    "train": ("gpunet.cli.train", "Train a net on a data file, an image folder, or the embedded digits."),
+    "predict": ("gpunet.cli.predict", "Predict the rows of a file with a trained model."),
+    "eval": ("gpunet.cli.evaluate", "Score a trained model on a file whose answers are known."),
+    "env": ("gpunet.cli.env", "Show what was found on this machine, what is missing, and how to mend it."),
+}
+
+
+class _Commands(click.Group):
+    """`gpunet-train DATA ...` is short for `gpunet-train train DATA ...`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return importlib.import_module(COMMANDS[name][0]).command if name in COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
+            args = ["train", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="gpunet", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Train multilayer perceptrons: a data file in, a model out.
+
+    \b
+      gpunet-train digits                       the embedded handwritten digits
+      gpunet-train data.csv --target price      a table; strings and blanks as they are
+      gpunet-train path/to/mnist/               a folder of images
+      gpunet-train predict runs/data-1 new.csv -o out.csv
+
+    `gpunet-train DATA` is short for `gpunet-train train DATA`; see `gpunet-train train --help` for its options.
+    """
+
+
+def main(argv: list[str] | None = None) -> Any:
+    """Run the command. Exit codes: 0 ok, 1 failure, 2 usage, 3 data, 4 device, 5 diverged, 130 interrupted."""
+    from ..errors import GpunetError
+
+    try:
+        code = cli.main(args=argv, prog_name="gpunet-train", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except GpunetError as error:
+        click.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        code = 130
+    except BrokenPipeError:  # the reader of our stdout has gone, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:
+        click.echo(f"error: {error.filename or ''}: {error.strerror or error}", err=True)
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

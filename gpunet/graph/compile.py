@@ -1,0 +1,75 @@
+"""gpunet.compile: a function of Tensors, run as one program for each set of shapes."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ..engine import Tensor, mode, set_mode
+from ..errors import GraphError, TraceError
+from .fuse import fuse
+from .program import Program
+from .simplify import simplify
+from .trace import Graph, results, trace
+
+log = logging.getLogger("gpunet")
+
+
+def build(fn: Callable[..., Any], args: tuple[Tensor, ...]) -> Graph:
+    """The passes up to the plan: trace (each grad fuses the forward first), fuse, simplify."""
+    with set_mode(record=True):
+        graph = trace(fn, args, on_grad=fuse)
+    return simplify(fuse(graph))
+
+
+class Compiled:
+    """`compile(fn)`: call it as fn. `graph(*args)` and `program(*args)` show what runs."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+        self.programs: dict[Any, list[Program]] = {}
+        self.eagerly = ""  # why it cannot be traced, once that is known
+        functools.update_wrapper(self, fn)
+
+    def __call__(self, *args: Tensor) -> Any:
+        if self.eagerly or mode.trace is not None:
+            return self.fn(*args)
+        if mode.record and any(a.tracked for a in args):
+            raise GraphError("a compiled function got an argument that requires a gradient, which would be lost. Take the gradient inside it (gpunet.grad), or pass x.detach()")
+        try:
+            program = self.program(*args)
+        except TraceError as error:
+            self.eagerly = str(error)
+            log.warning("%s runs eagerly: %s", getattr(self.fn, "__name__", "the function"), error)
+            return self.fn(*args)
+        made = program(*args)
+        return None if not made else made[0] if len(made) == 1 else made
+
+    def program(self, *args: Tensor) -> Program:
+        """The program for arguments of these shapes, made if it is not there yet."""
+        found = self.programs.setdefault(tuple(a.spec for a in args), [])
+        for program in found:
+            if program.graph.guarded():
+                return program
+        graph = build(self.fn, args)
+        device = args[0].device if args else next(t.device for t in graph.held.values())
+        found.append(Program(graph, device))
+        return found[-1]
+
+    def graph(self, *args: Tensor) -> Graph:
+        return self.program(*args).graph
+
+
+def compile(fn: Callable[..., Any]) -> Compiled:
+    """fn, a function of Tensors that returns Tensors, as a program: traced once for each set of shapes, then run.
+
+    States change by `assign`, gradients are taken inside by `gpunet.grad`. A function that asks for a Tensor's value
+    (bool(), float(), ...) runs eagerly, and one line of the log names the reason; what it did in Python before it
+    asked is then done twice.
+    """
+    return Compiled(fn)
+
+
+__all__ = ["Compiled", "build", "compile", "results"]

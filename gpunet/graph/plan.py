@@ -1,0 +1,170 @@
+"""Graph -> Plan: every edge gets a place, in memory that is there already or in one arena, by when it is needed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..engine import Edge, Node, Spec
+from .simplify import is_constant
+from .trace import Graph
+
+ALIGNMENT = 256  # bytes
+
+
+class Store:
+    """A stretch of memory and the calls between which it is needed. One with an `array` is somebody's already."""
+
+    def __init__(self, nbytes: int, array: Any = None) -> None:
+        self.nbytes, self.array = nbytes, array
+        self.first, self.last = math.inf, -1.0
+        self.offset = 0
+        self.within: tuple[Store, int] | None = None  # it is part of another, at that byte
+
+    def root(self) -> tuple[Store, int]:
+        store, at = self, 0
+        while store.within is not None:
+            store, at = store.within[0], at + store.within[1]
+        return store, at
+
+    @property
+    def free(self) -> bool:
+        return self.array is None and self.within is None
+
+    def need(self, first: float, last: float) -> None:
+        self.first, self.last = min(self.first, first), max(self.last, last)
+
+
+class Plan:
+    """Where everything lies.
+
+    Attributes:
+        stores: the place of each edge. leaves: the arrays of arguments, states and constants.
+        late: (leaf, edge) for states whose new value must be copied over the old one after the last call.
+        arena_bytes: of the one buffer for everything else. bound: the most bytes alive at once, which no plan can beat.
+    """
+
+    def __init__(self, graph: Graph, leaves: dict[Node, Any]) -> None:
+        self.graph, self.leaves = graph, leaves
+        self.stores: dict[Edge, Store] = {}
+        self.late: list[tuple[Node, Edge]] = []
+        self.when = {node: t for t, node in enumerate(graph.nodes)}
+        self._lifetimes()
+        self._states_in_place()
+        self._pieces_in_place()
+        self._elementwise_in_place()
+        self.arena_bytes = self._pack()
+        self.bound = self._bound()
+
+    def _lifetimes(self) -> None:
+        for leaf, array in self.leaves.items():
+            self.stores[leaf, 0] = Store(0, array)
+        for t, node in enumerate(self.graph.nodes):
+            assert node.op is not None
+            for i, spec in enumerate(node.specs):
+                self.stores[node, i] = self._of(node.inputs[0]) if node.op.view else Store(_nbytes(spec))
+                self.stores[node, i].need(t, t)  # an output that nobody reads is written too
+            for edge in node.inputs:
+                self._of(edge).need(t, t)
+        for edge in self.graph.outs:
+            self._of(edge).need(0 if self._of(edge).array is not None else t, math.inf)
+
+    def _of(self, edge: Edge | None) -> Store:
+        assert edge is not None
+        return self.stores[edge]
+
+    def _states_in_place(self) -> None:
+        """A state's new value is written straight over the old one if nobody reads the old one any more."""
+        taken: set[int] = set()
+        for leaf, (node, i) in self.graph.stores:
+            store, old = self.stores[node, i], self.leaves[leaf]
+            late = not store.free or id(store) in taken or node.op is None or node.op.view or self._read_after(node, i, leaf, old)
+            if late:
+                self.late.append((leaf, (node, i)))
+                store.need(store.first, math.inf)
+            else:
+                store.array = old
+                taken.add(id(store))
+
+    def _read_after(self, node: Node, i: int, leaf: Node, old: Any) -> bool:
+        at = self.when[node]
+        for reader in self.graph.nodes[at:]:
+            for edge in reader.inputs:
+                array = self._of(edge).array
+                if array is not None and np.may_share_memory(array, old):
+                    own = reader is node and edge == (leaf, 0) and in_place(node, i, edge)
+                    if not own:
+                        return True
+        return any(self._of(e).array is not None and np.may_share_memory(self._of(e).array, old) for e in self.graph.outs)
+
+    def _pieces_in_place(self) -> None:
+        """What is packed into one vector is made where it belongs."""
+        for node in self.graph.nodes:
+            at = 0
+            for edge in node.inputs if node.op is ops.pack else ():
+                assert edge is not None
+                piece, size, whole = self._of(edge), _nbytes(edge[0].specs[edge[1]]), self.stores[node, 0]
+                if piece.free and piece.nbytes == size and piece is not whole and at % np.dtype(np.float64).itemsize == 0:
+                    piece.within = whole, at
+                    whole.need(piece.first, piece.last)
+                at += size
+
+    def _elementwise_in_place(self) -> None:
+        """An elementwise result may take the place of an input that ends here."""
+        for t, node in enumerate(self.graph.nodes):
+            mine = self.stores[node, 0]
+            for edge in dict.fromkeys(node.inputs):
+                assert edge is not None and node.op is not None
+                its = self._of(edge)
+                ends_here = its.free and its is not mine and its.last == t and its.nbytes == mine.nbytes
+                if mine.free and not node.op.view and ends_here and not _is_view(edge) and in_place(node, 0, edge):
+                    mine.within, its.last = (its, 0), mine.last
+                    break
+
+    def _pack(self) -> int:
+        """The largest first, each at the lowest gap that is free as long as it is needed."""
+        mine = {id(s): s for s in self.stores.values() if s.free}.values()
+        placed: list[Store] = []
+        peak = 0
+        for store in sorted(mine, key=lambda s: (-s.nbytes, s.first)):
+            at, size = 0, _aligned(store.nbytes)
+            for other in sorted((o for o in placed if o.first <= store.last and store.first <= o.last), key=lambda o: o.offset):
+                if at + size <= other.offset:
+                    break
+                at = max(at, other.offset + _aligned(other.nbytes))
+            store.offset, peak = at, max(peak, at + size)
+            placed.append(store)
+        return peak
+
+    def _bound(self) -> int:
+        mine = {id(s): s for s in self.stores.values() if s.free}.values()
+        return max((sum(s.nbytes for s in mine if s.first <= t <= s.last) for t in range(len(self.graph.nodes))), default=0)
+
+
+def in_place(node: Node, i: int, edge: Edge | None) -> bool:
+    """Whether the op promises that output i may lie over this input."""
+    op = node.op
+    assert op is not None and edge is not None
+    if node.inputs.count(edge) != 1 and not op.elementwise:
+        return False
+    if op.inplace:
+        return i < len(op.inplace) and node.inputs[op.ins.index(op.inplace[i])] == edge
+    return op.elementwise and node.specs[i] == edge[0].specs[edge[1]]
+
+
+def _is_view(edge: Edge) -> bool:
+    return edge[0].op is not None and edge[0].op.view
+
+
+def _nbytes(spec: Spec) -> int:
+    return math.prod(spec.shape) * spec.dtype.itemsize
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
+
+
+__all__ = ["Plan", "Store", "in_place", "is_constant"]

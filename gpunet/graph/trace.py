@@ -1,0 +1,168 @@
+"""A function of Tensors as a Graph: it is called once on shapes, and every op it applies is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..devices import Device
+from ..engine import Edge, Node, Recorder, Spec, Tensor, set_mode
+from ..errors import ShapeError
+
+
+class Graph(Recorder):
+    """Nodes in order, what goes in, what comes out, and which state gets which new value at the end.
+
+    It is pure: a state's new value is an edge like any other, and `stores` lists (state's leaf, that edge).
+
+    Attributes:
+        nodes: applications of ops, in order. args: leaves for the arguments. outs: edges of the results.
+        held: the Tensors from outside that the function read or assigned, by leaf. constants: Python numbers.
+        guards: what else the function looked at (module.training); another value needs another trace.
+    """
+
+    def __init__(self, on_grad: Callable[[Graph], None] | None = None) -> None:
+        super().__init__()
+        self.args: list[Node] = []
+        self.outs: list[Edge] = []
+        self.stores: list[tuple[Node, Edge]] = []
+        self.held: dict[Node, Tensor] = {}
+        self.guards: dict[tuple[int, str], tuple[Any, str, Any]] = {}
+        self.device: Device | None = None
+        self._on_grad = on_grad
+        self._leaves: dict[int, Node] = {}
+        self._constants: dict[tuple[float, np.dtype[Any]], Node] = {}
+        self._moved: dict[int, tuple[Tensor, Node, tuple[Any, Node | None, int]]] = {}
+
+    # ------------------------------------------------------------------ while the function runs
+
+    def edge(self, t: Tensor) -> Edge:
+        if isinstance(t.value, Spec):
+            assert t.node is not None
+            return t.node, t.index
+        leaf = self._leaves.get(id(t))
+        if leaf is None:
+            own = t.node is not None and t.node.op is None
+            leaf = t.node if own and t.node is not None else Node(specs=(t.spec,))
+            self._leaves[id(t)], self.held[leaf], self.device = leaf, t, self.device or t.device
+        return leaf, 0
+
+    def constant(self, value: float | bool, dtype: np.dtype[Any]) -> Node:
+        key = (value, dtype)
+        if key not in self._constants:
+            self._constants[key] = super().constant(value, dtype)
+        return self._constants[key]
+
+    def assign(self, state: Tensor, new: Tensor) -> None:
+        if id(state) not in self._moved:
+            leaf, _ = self.edge(state)
+            self._moved[id(state)] = state, leaf, (state.value, state.node, state.index)
+        state.node, state.index = self.edge(new)
+        state.value = new.spec
+
+    def guard(self, thing: Any, name: str, value: Any) -> None:
+        self.guards.setdefault((id(thing), name), (thing, name, value))
+
+    def before_grad(self) -> None:
+        if self._on_grad is not None:
+            self._on_grad(self)
+
+    def close(self) -> None:
+        """Give every state its own value back; what it had come to be is a store."""
+        for state, leaf, (value, node, index) in self._moved.values():
+            assert state.node is not None
+            self.stores.append((leaf, (state.node, state.index)))
+            state.value, state.node, state.index = value, node, index
+        self._moved.clear()
+
+    # ------------------------------------------------------------------ what the passes ask
+
+    def ends(self) -> list[Edge]:
+        """The edges that somebody outside will read."""
+        return [*self.outs, *(edge for _, edge in self.stores)]
+
+    def users(self) -> dict[Edge, int]:
+        """How often each edge is read."""
+        counts: dict[Edge, int] = {}
+        for edge in [e for n in self.nodes for e in n.inputs if e is not None] + self.ends():
+            counts[edge] = counts.get(edge, 0) + 1
+        return counts
+
+    def rewire(self, move: Callable[[Edge], Edge]) -> None:
+        """Replace every edge that is read."""
+        for node in self.nodes:
+            node.inputs = tuple(None if e is None else move(e) for e in node.inputs)
+        self.outs = [move(e) for e in self.outs]
+        self.stores = [(leaf, move(e)) for leaf, e in self.stores]
+
+    def guarded(self) -> bool:
+        """Whether everything the function looked at is as it was."""
+        return all(getattr(thing, name) == value for thing, name, value in self.guards.values())
+
+    def __str__(self) -> str:
+        names = _Names(self)
+        lines = []
+        for node in self.nodes:
+            assert node.op is not None
+            inside = ", ".join([names.of(e) for e in node.inputs if e is not None] + [f"{k}={v}" for k, v in node.settings.items()])
+            lines.append(f"{names.node(node):5} = {node.op.name}({inside})  {'  '.join(map(_spec, node.specs))}")
+        lines += [f"{names.of((leaf, 0))} <- {names.of(edge)}" for leaf, edge in self.stores]
+        return "\n".join([*lines, f"return {', '.join(map(names.of, self.outs)) or 'nothing'}"])
+
+
+class _Names:
+    """%3 for the result of a node, arg0 for an argument, s2:float32[4x3] for a Tensor from outside."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.names: dict[Node, str] = {node: f"arg{i}" for i, node in enumerate(graph.args)}
+        self.results = self.outside = 0
+
+    def node(self, node: Node) -> str:
+        if node not in self.names:
+            if "value" in node.settings and node.op is None:
+                self.names[node] = f"{node.settings['value']:g}"
+            elif node.op is None:
+                self.names[node] = f"s{self.outside}:{_spec(node.specs[0])}"
+                self.outside += 1
+            else:
+                self.names[node] = f"%{self.results}"
+                self.results += 1
+        return self.names[node]
+
+    def of(self, edge: Edge) -> str:
+        node, i = edge
+        return self.node(node) + (f".{i}" if len(node.specs) > 1 else "")
+
+
+def _spec(spec: Spec) -> str:
+    return f"{spec.dtype}[{'x'.join(map(str, spec.shape))}]"
+
+
+def trace(fn: Callable[..., Any], args: Sequence[Tensor] = (), *, on_grad: Callable[[Graph], None] | None = None) -> Graph:
+    """The Graph of fn(*args) for arguments of these shapes; whatever happens, all states keep their values.
+
+    Raises:
+        TraceError: the function asked for a Tensor's value (bool(), float(), numpy(), ...).
+    """
+    graph = Graph(on_grad)
+    graph.args = [Node(specs=(a.spec,)) for a in args]
+    graph.device = args[0].device if args else None
+    try:
+        with set_mode(trace=graph):
+            made = fn(*[Tensor(node.specs[0], a.device, node) for node, a in zip(graph.args, args, strict=True)])
+            graph.outs = [graph.edge(t) for t in results(made)]
+    finally:
+        graph.close()
+    return graph
+
+
+def results(made: Any) -> tuple[Tensor, ...]:
+    """What a function returned, as a tuple of Tensors."""
+    outs: Iterable[Any] = () if made is None else made if isinstance(made, (tuple, list)) else (made,)
+    outs = tuple(outs)
+    for t in outs:
+        if not isinstance(t, Tensor):
+            raise ShapeError(f"a compiled function returns Tensors, got {type(t).__name__}")
+    return outs
