@@ -1,7 +1,7 @@
 """A loss says how wrong predictions are: one number, the mean over the rows, sum(weight * loss) / sum(weight).
 
-Every loss takes (predictions, targets, *, weight=None, ...) and is made of ops alone. Predictions of classes are logits;
-`weight` [n] is one number for each row. Shapes must agree exactly: nothing is broadcast, nothing is promoted.
+Every loss takes (predictions, targets, *, weight=None, ...) and is made of ops alone. Predictions of classes are
+logits; `weight` [n] is one number for each row. Shapes must agree exactly: nothing is broadcast, nothing is promoted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def cross_entropy(
         predictions: logits [n, c].
         targets: classes [n] (integers), or their probabilities [n, c] (floats).
         label_smoothing: e in [0, 1]: the target becomes (1 - e) * target + e / c (Szegedy et al. 2016).
-        class_weight: [c]; the mean divides by the summed weights of the rows' classes, for soft targets as for integers.
+        class_weight: [c]; the mean divides by the summed weights of the rows' classes, of soft targets as of integers.
     """
     classes = _check_classes("cross_entropy", predictions, targets, soft=True)
     if not 0.0 <= label_smoothing <= 1.0:
@@ -171,7 +171,7 @@ def get(loss: str | Loss) -> Loss:
 
 
 def _mean(name: str, losses: Tensor, weight: Tensor | None, mass: Tensor | None = None) -> Tensor:
-    """sum(weight * losses) / sum(weight * mass), for losses [n, ...]; a row's mass [n] is 1 unless classes have weights."""
+    """sum(weight * losses) / sum(weight * mass), for losses [n, ...]; mass [n] is 1 unless classes have weights."""
     if losses.ndim > 1 and weight is not None:
         losses = ops.mean(losses, axis=tuple(range(1, losses.ndim)))
     if weight is None:
@@ -184,17 +184,15 @@ def _check_floats(name: str, predictions: Tensor, targets: Tensor) -> None:
     if predictions.dtype.kind != "f":
         raise DTypeError(f"{name}: predictions are {predictions.dtype}, floating point wanted")
     if targets.dtype.kind != "f":
-        raise DTypeError(f"{name}: targets are {targets.dtype}, predictions {predictions.dtype}. Use y.cast(dtype={str(predictions.dtype)!r})")
+        raise DTypeError(f"{name}: targets are {targets.dtype}, floating point wanted. {_cast('y', predictions)}")
     if targets.dtype != predictions.dtype:
-        raise DTypeError(
-            f"{name}: mixed floating point types: predictions are {predictions.dtype}, targets {targets.dtype}. "
-            f"Use y.cast(dtype={str(predictions.dtype)!r})"
-        )
+        both = f"predictions are {predictions.dtype}, targets {targets.dtype}"
+        raise DTypeError(f"{name}: mixed floating point types: {both}. {_cast('y', predictions)}")
 
 
 def _check_rows(name: str, predictions: Tensor, targets: Tensor) -> None:
     if not predictions.ndim or not predictions.size:
-        raise ShapeError(f"{name}: at least one row wanted, got predictions {predictions.shape} and targets {targets.shape}")
+        raise ShapeError(f"{name}: no rows: predictions {predictions.shape}, targets {targets.shape}")
 
 
 def _check_same(name: str, predictions: Tensor, targets: Tensor) -> None:
@@ -227,7 +225,7 @@ def _check_classes(name: str, predictions: Tensor, targets: Tensor, *, soft: boo
     if predictions.ndim != 2:
         raise ShapeError(f"{name}: predictions (n, classes) wanted, got {p}")
     if p[1] < 2:
-        raise ShapeError(f"{name}: predictions {p} have one class, for which nothing can be wrong. For two classes use two columns, or bce_with_logits")
+        raise ShapeError(f"{name}: predictions {p}: of one class. Two classes need two columns, or bce_with_logits")
     if soft and t == p:
         _check_floats(name, predictions, targets)
     elif t != p[:1]:
@@ -235,7 +233,8 @@ def _check_classes(name: str, predictions: Tensor, targets: Tensor, *, soft: boo
         raise ShapeError(f"{name}: predictions {p} need targets ({p[0]},){f' or {p}' if soft else ''}, got {t}{mend}")
     elif targets.dtype.kind not in "iu":
         also = f", or give class probabilities of shape {p}" if soft else ""
-        raise DTypeError(f'{name}: targets {t} are classes, integers wanted, got {targets.dtype}. Use y.cast(dtype="int64"){also}')
+        wrong = f"targets {t} are classes, integers wanted, got {targets.dtype}"
+        raise DTypeError(f"{name}: {wrong}. Use y.cast(dtype='int64'){also}")
     _check_rows(name, predictions, targets)
     return p[1]
 
@@ -244,4 +243,8 @@ def _check_weight(name: str, what: str, weight: Tensor, like: Tensor, length: in
     if weight.shape != (length,):
         raise ShapeError(f"{name}: {what} must have the shape ({length},), got {weight.shape}")
     if weight.dtype != like.dtype:
-        raise DTypeError(f"{name}: {what} is {weight.dtype}, predictions are {like.dtype}. Use {what}.cast(dtype={str(like.dtype)!r})")
+        raise DTypeError(f"{name}: {what} is {weight.dtype}, predictions are {like.dtype}. {_cast(what, like)}")
+
+
+def _cast(name: str, like: Tensor) -> str:
+    return f"Use {name}.cast(dtype='{like.dtype}')"

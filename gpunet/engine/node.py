@@ -82,6 +82,9 @@ class Recorder:
     def guard(self, thing: Any, name: str, value: Any) -> None:
         """`thing.name` was looked at: what is recorded holds for this value only."""
 
+    def watch(self, t: Tensor) -> None:
+        """A step in which t is not finite must change no state."""
+
     def before_grad(self) -> None:
         """Called as grad begins its walk: a compiler fuses the forward graph here."""
 

@@ -119,29 +119,28 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
-    def item(self) -> Any:
-        value = self._concrete("item()")
+    def item(self, what: str = "item()") -> Any:
+        value = self._concrete(what)
         if self.size != 1:
-            raise ShapeError(f"item() takes a Tensor with one element, this one has the shape {self.shape}. Use numpy()")
+            raise ShapeError(f"{what} takes a Tensor with one element, this one has the shape {self.shape}. Use numpy()")
         return self.device.download(value).item()
 
     def tolist(self) -> Any:
         return self.device.download(self._concrete("tolist()")).tolist()
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self.item("float()"))
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self.item("int()"))
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iu":
             raise DTypeError(f"only an integer Tensor can be an index, this one is {self.dtype}")
-        return int(self.item())
+        return int(self.item("an index"))
 
     def __bool__(self) -> bool:
-        self._concrete("bool()")
-        return bool(self.item())
+        return bool(self.item("bool()"))
 
     def __len__(self) -> int:
         if not self.ndim:

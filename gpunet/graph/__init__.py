@@ -1,5 +1,8 @@
-"""What one can ask of a graph: today whether its gradients are right, and for a whole Jacobian."""
+"""The compiler: trace a function, fuse, plan its memory, run it as one program; and whether its gradients are right."""
 
 from .check import GradientError, check_grads, jacobian
+from .compile import Compiled, compile
+from .program import Program
+from .trace import Graph, trace
 
-__all__ = ["GradientError", "check_grads", "jacobian"]
+__all__ = ["Compiled", "GradientError", "Graph", "Program", "check_grads", "compile", "jacobian", "trace"]

@@ -46,10 +46,13 @@ def check_grads(
         raise DTypeError(f"check_grads: inputs all of float64, or all of float32, wanted (integers beside them may be); got {found}")
     usual = PRECISION[dtypes.pop()]
     rtol, eps = usual[0] if rtol is None else rtol, usual[1] if eps is None else eps
+    of, at = fn, tensors
     with set_mode(record=True):
         for k in range(order):
-            _check(fn, tensors, _label(fn, tensors), f"order {k + 1}", rtol, eps, rng_seed + k)
-            fn, tensors = _differentiated(fn, tensors, rng_seed + k)
+            problem = _problem(of, at, rtol, eps, rng_seed + k)
+            if problem is not None:
+                raise GradientError(f"{_label(fn, tensors)}, order {k + 1}, {problem}")
+            of, at = _differentiated(of, at, rng_seed + k)
 
 
 def jacobian(output: Tensor | Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -61,22 +64,23 @@ def jacobian(output: Tensor | Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if not isinstance(output, Tensor):
         x = _leaf(x)
         output = output(x)
-    units = np.eye(output.size, dtype=output.dtype).reshape(-1, *output.shape)
+    units = np.eye(output.size, dtype=output.dtype).reshape(output.size, *output.shape)
     rows = [_value(grad(output, x, unit, retain_graph=True), x) for unit in units]
     return tensor(np.array(rows, x.dtype).reshape(output.shape + x.shape), device=x.device)
 
 
-def _check(fn: Callable[..., Any], tensors: list[Tensor], label: str, what: str, rtol: float, eps: float, seed: int) -> None:
+def _problem(fn: Callable[..., Any], tensors: list[Tensor], rtol: float, eps: float, seed: int) -> str | None:
+    """What is wrong, and with which input."""
     directions = [_random(t, seed, f"direction {i}") for i, t in enumerate(tensors)]
-    error = _disagreement(fn, tensors, directions, rtol, eps, seed)
-    if error is None:
-        return
-    for i, v in enumerate(directions):  # which input is it?
+    together = _disagreement(fn, tensors, directions, rtol, eps, seed)
+    if together is None:
+        return None
+    for i, v in enumerate(directions):
         alone = [v if j == i else np.zeros_like(w) for j, w in enumerate(directions)]
         found = _disagreement(fn, tensors, alone, rtol, eps, seed)
         if found is not None:
-            raise GradientError(f"{label}, {what}, input {i} ({tensors[i].dtype}{list(tensors[i].shape)}): {found}")
-    raise GradientError(f"{label}, {what}: {error}")
+            return f"input {i} ({tensors[i].dtype}{list(tensors[i].shape)}): {found}"
+    return f"all inputs together: {together}"
 
 
 def _disagreement(

@@ -12,7 +12,7 @@ from ..errors import GraphError, TraceError
 from .fuse import fuse
 from .program import Program
 from .simplify import simplify
-from .trace import Graph, results, trace
+from .trace import Graph, trace
 
 log = logging.getLogger("gpunet")
 
@@ -34,18 +34,37 @@ class Compiled:
         functools.update_wrapper(self, fn)
 
     def __call__(self, *args: Tensor) -> Any:
-        if self.eagerly or mode.trace is not None:
+        if mode.trace is not None:
             return self.fn(*args)
         if mode.record and any(a.tracked for a in args):
-            raise GraphError("a compiled function got an argument that requires a gradient, which would be lost. Take the gradient inside it (gpunet.grad), or pass x.detach()")
-        try:
-            program = self.program(*args)
-        except TraceError as error:
-            self.eagerly = str(error)
-            log.warning("%s runs eagerly: %s", getattr(self.fn, "__name__", "the function"), error)
+            raise GraphError(
+                "a compiled function got an argument that requires a gradient, which would be lost. "
+                "Take the gradient inside it (gpunet.grad), or pass x.detach()"
+            )
+        program = self._program_or_reason(args)
+        if program is None:
             return self.fn(*args)
         made = program(*args)
         return None if not made else made[0] if len(made) == 1 else made
+
+    def run(self, steps: int) -> int:
+        """Call a function without arguments `steps` times; how many were done before a watched value was not finite."""
+        program = self._program_or_reason(())
+        if program is not None:
+            return program.run(steps)
+        for _ in range(steps):
+            self.fn()
+        return steps
+
+    def _program_or_reason(self, args: tuple[Tensor, ...]) -> Program | None:
+        if self.eagerly:
+            return None
+        try:
+            return self.program(*args)
+        except TraceError as error:
+            self.eagerly = str(error)
+            log.warning("%s runs eagerly: %s", getattr(self.fn, "__name__", "the function"), error)
+            return None
 
     def program(self, *args: Tensor) -> Program:
         """The program for arguments of these shapes, made if it is not there yet."""
@@ -70,6 +89,3 @@ def compile(fn: Callable[..., Any]) -> Compiled:
     asked is then done twice.
     """
     return Compiled(fn)
-
-
-__all__ = ["Compiled", "build", "compile", "results"]

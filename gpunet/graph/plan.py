@@ -79,9 +79,10 @@ class Plan:
     def _states_in_place(self) -> None:
         """A state's new value is written straight over the old one if nobody reads the old one any more."""
         taken: set[int] = set()
+        watch = max((self.when.get(node, -1) for node, _ in self.graph.watched), default=-1)
         for leaf, (node, i) in self.graph.stores:
             store, old = self.stores[node, i], self.leaves[leaf]
-            late = not store.free or id(store) in taken or node.op is None or node.op.view or self._read_after(node, i, leaf, old)
+            late = not store.free or id(store) in taken or node.op is None or node.op.view or self.when[node] <= watch or self._read_after(node, i, leaf, old)
             if late:
                 self.late.append((leaf, (node, i)))
                 store.need(store.first, math.inf)

@@ -24,6 +24,10 @@ class Call(NamedTuple):
     ins: tuple[Any, ...]
 
 
+class NotFinite(Exception):
+    """A watched value was not finite."""
+
+
 class Program:
     """The base executor: Python walks the calls. Nothing is allocated while it runs, but by ops without a kernel."""
 
@@ -35,9 +39,15 @@ class Program:
         self._start = -self.arena.ctypes.data % 256
         self.arrays: dict[Edge, Any] = {(node, 0): array for node, array in leaves.items()}
         self.calls = [call for node in graph.nodes if (call := self._place(node)) is not None]
-        self._runs = [self._bind(call) for call in self.calls]
+        self._runs: list[Callable[[], Any]] = []
+        watched = {node for node, _ in graph.watched}
+        for call in self.calls:
+            self._runs.append(self._bind(call))
+            if call.node in watched:
+                self._runs += [partial(_check, out) for out in call.outs]
         self._runs += [partial(np.copyto, leaves[leaf], self.arrays[edge]) for leaf, edge in self._staged()]
         self.outs = [self.arrays[edge] for edge in graph.outs]
+        self._versions = [v for leaf, _ in graph.stores if (v := graph.held[leaf].version) is not None]
 
     def _leaf(self, node: Node) -> Any:
         spec, state = node.specs[0], self.graph.held.get(node)
@@ -104,19 +114,33 @@ class Program:
                 state.value = mine
 
     def __call__(self, *args: Tensor) -> tuple[Tensor, ...]:
-        self.adopt()
         for node, given in zip(self.graph.args, args, strict=True):
             np.copyto(self.plan.leaves[node], given.value)
-        for run in self._runs:
-            run()
-        for leaf, _ in self.graph.stores:
-            version = self.graph.held[leaf].version
-            if version is not None:
-                version.count += 1
+        self.run(1)
         return tuple(Tensor(out.copy(), self.device) for out in self.outs)
+
+    def run(self, steps: int) -> int:
+        """Run the whole program `steps` times; fewer are done if a watched value was not finite in the next."""
+        self.adopt()
+        done = 0
+        try:
+            for done in range(steps):
+                for run in self._runs:
+                    run()
+            done = steps
+        except NotFinite:
+            pass
+        for version in self._versions:
+            version.count += done
+        return done
 
     def __str__(self) -> str:
         return f"{len(self.calls)} calls, arena {self.plan.arena_bytes:,} bytes (at least {self.plan.bound:,} alive at once)\n{self.graph}"
+
+
+def _check(value: Any) -> None:
+    if not np.isfinite(value).all():
+        raise NotFinite
 
 
 def _leaves(graph: Graph) -> list[Node]:

@@ -20,6 +20,7 @@ class Graph(Recorder):
     Attributes:
         nodes: applications of ops, in order. args: leaves for the arguments. outs: edges of the results.
         held: the Tensors from outside that the function read or assigned, by leaf. constants: Python numbers.
+        watched: edges that must be finite; where one is not, the step ends and every state stays as it was.
         guards: what else the function looked at (module.training); another value needs another trace.
     """
 
@@ -29,6 +30,7 @@ class Graph(Recorder):
         self.outs: list[Edge] = []
         self.stores: list[tuple[Node, Edge]] = []
         self.held: dict[Node, Tensor] = {}
+        self.watched: list[Edge] = []
         self.guards: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self.device: Device | None = None
         self._on_grad = on_grad
@@ -65,6 +67,9 @@ class Graph(Recorder):
     def guard(self, thing: Any, name: str, value: Any) -> None:
         self.guards.setdefault((id(thing), name), (thing, name, value))
 
+    def watch(self, t: Tensor) -> None:
+        self.watched.append(self.edge(t))
+
     def before_grad(self) -> None:
         if self._on_grad is not None:
             self._on_grad(self)
@@ -81,7 +86,7 @@ class Graph(Recorder):
 
     def ends(self) -> list[Edge]:
         """The edges that somebody outside will read."""
-        return [*self.outs, *(edge for _, edge in self.stores)]
+        return [*self.outs, *self.watched, *(edge for _, edge in self.stores)]
 
     def users(self) -> dict[Edge, int]:
         """How often each edge is read."""
@@ -94,7 +99,7 @@ class Graph(Recorder):
         """Replace every edge that is read."""
         for node in self.nodes:
             node.inputs = tuple(None if e is None else move(e) for e in node.inputs)
-        self.outs = [move(e) for e in self.outs]
+        self.outs, self.watched = [move(e) for e in self.outs], [move(e) for e in self.watched]
         self.stores = [(leaf, move(e)) for leaf, e in self.stores]
 
     def guarded(self) -> bool:

@@ -25,6 +25,7 @@ from .linear import linear, linear_keep, linear_vjp, matmul
 from .normalize import batch_norm, layer_norm
 from .random import dropout
 from .reduce import argmax, log_softmax, logsumexp, max, mean, min, softmax, sum, sum_to, var
+from .rules import same
 from .updates import adagrad, adam, lion, nadam, rmsprop, sgd
 
 __all__ = [
@@ -32,7 +33,7 @@ __all__ = [
     "batch_norm", "broadcast_to", "cast", "clip", "concat", "copy", "cos", "div", "dropout", "elu", "eq", "erf", "exp", "gather", "ge",
     "gelu", "gt", "layer_norm", "le", "leaky_relu", "linear", "linear_keep", "linear_vjp", "lion", "log", "log_softmax", "logsumexp", "lt",
     "matmul", "max", "maximum", "mean", "min", "minimum", "mish", "mod", "mul", "nadam", "ne", "neg", "one_hot", "pack", "pad", "pick",
-    "pow", "relu", "reshape", "rmsprop", "scatter_add", "selu", "sgd", "sigmoid", "sign", "silu", "sin", "slice", "slice_rows", "softmax",
+    "pow", "relu", "reshape", "rmsprop", "same", "scatter_add", "selu", "sgd", "sigmoid", "sign", "silu", "sin", "slice", "slice_rows", "softmax",
     "softmax_cross_entropy", "softmax_cross_entropy_vjp", "softplus", "split", "sqrt", "square", "stack", "stop_gradient", "sub", "sum",
     "sum_to", "swap_last", "tanh", "transpose", "unpack", "var", "where",
 ]

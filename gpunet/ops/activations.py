@@ -43,14 +43,16 @@ def _log1p_exp(xp: Any, x: Any) -> Any:
 
 
 def _gelu(dev: Device, out: Any, x: Any, alpha: float) -> None:
+    half = 0.5 * x  # before out is written, for it may be x
     erf.forward(dev, out, x * _SQRT_HALF)
     out += 1
-    out *= 0.5 * x
+    out *= half
 
 
 def _silu(dev: Device, out: Any, x: Any, alpha: float) -> None:
-    _sigmoid(dev, out, x)
-    out *= x
+    s = dev.xp.empty_like(x)
+    _sigmoid(dev, s, x)
+    dev.xp.multiply(x, s, out=out)
 
 
 def _mish(dev: Device, out: Any, x: Any, alpha: float) -> None:

@@ -88,8 +88,7 @@ def _(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Any:
 @op(shape=choice, elementwise=True)
 def where(dev: Device, out: Any, condition: Any, x: Any, y: Any) -> None:
     """x where the condition holds, else y."""
-    dev.xp.copyto(out, y, casting="same_kind")
-    dev.xp.copyto(out, x, casting="same_kind", where=dev.xp.broadcast_to(condition, out.shape).astype(bool, copy=False))
+    out[...] = dev.xp.where(condition, x, y)  # in one go: out may be x or y
 
 
 @where.vjp

@@ -61,16 +61,19 @@ class WeightAverage(Settings):
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged weights by parameter name, "decay" and "n" (the updates so far)."""
-        arrays = [group.split(vector) for group, vector in zip(self.optimizer.groups, self.vectors, strict=True)]
-        return {"decay": self.decay, "n": self.n.item(), **{f"average.{k}": a for part in arrays for k, a in part.items()}}
+        state: dict[str, Any] = {"decay": self.decay, "n": self.n.item()}
+        for group, vector in zip(self.optimizer.groups, self.vectors, strict=True):
+            state |= {f"average.{name}": array for name, array in group.split(vector).items()}
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         mine = self.state_dict()
         if set(mine) != set(state):
-            raise ConfigError(f"WeightAverage: the state does not fit: {sorted(set(mine) ^ set(state))[:5]} are on one side only")
+            odd = sorted(set(mine) ^ set(state))[:5]
+            raise ConfigError(f"WeightAverage: the state does not fit: {odd} are on one side only")
         for key, value in mine.items():
             if np.shape(value) != np.shape(state[key]):
-                raise ShapeError(f"WeightAverage: {key} has the shape {np.shape(value)}, the saved one {np.shape(state[key])}")
+                raise ShapeError(f"WeightAverage: {key} is {np.shape(value)}, the saved one {np.shape(state[key])}")
         self.decay = state["decay"]
         self.n.assign(upload(state["n"], self.n.device, np.int64))
         for vector, group in zip(self.vectors, self.optimizer.groups, strict=True):

@@ -63,7 +63,8 @@ class Group(Settings):
             at += piece.size + piece.padding
         tensors = [t for _, _, t in named]
         device = tensors[0].device
-        self.vector = upload(self._joined([t.numpy() for t in tensors], tensors[0].dtype), device, tensors[0].dtype).pin()
+        dtype = tensors[0].dtype
+        self.vector = upload(self._joined([t.numpy() for t in tensors], dtype), device, dtype).pin()
         for piece, t in zip(self.pieces, tensors, strict=True):
             t.value, t.pinned, t.version = piece.of(self.vector.value), True, self.vector.version
         self._blanks: dict[tuple[int, ...], Tensor] = {}
@@ -83,7 +84,8 @@ class Group(Settings):
         if g.shape != piece.shape:
             raise ShapeError(f"update: {piece.name} has the shape {piece.shape}, its gradient {g.shape}")
         if g.dtype != self.vector.dtype:
-            raise DTypeError(f"update: {piece.name} is {self.vector.dtype}, its gradient {g.dtype}. Use g.cast(dtype={str(self.vector.dtype)!r})")
+            dtype = self.vector.dtype
+            raise DTypeError(f"update: {piece.name} is {dtype}, its gradient {g.dtype}. Use g.cast(dtype='{dtype}')")
         return g
 
     def _blank(self, shape: tuple[int, ...]) -> Tensor:
@@ -118,7 +120,7 @@ RULE = ("match", "lr", "lr_factor", "weight_decay")
 
 
 def parse(params: Iterable[Any], first: int = 0) -> tuple[list[Named], list[dict[str, Any]]]:
-    """Tensors, (name, Tensor) pairs, or PyTorch's dicts of them: all named (by number from `first`), a rule for each dict."""
+    """Tensors, (name, Tensor) pairs or PyTorch's dicts: all with names (numbers from `first`), a rule for each dict."""
     if isinstance(params, Tensor):
         raise ConfigError("an optimizer takes a list of parameters, got one Tensor. Use [tensor]")
     named: list[Named] = []
@@ -127,7 +129,7 @@ def parse(params: Iterable[Any], first: int = 0) -> tuple[list[Named], list[dict
         if isinstance(entry, Mapping):
             inside, nested = parse(entry.get("params", ()), first + len(named))
             if nested or not inside:
-                raise ConfigError('a parameter group is {"params": [...], "lr": ..., "weight_decay": ...}; this one has no params')
+                raise ConfigError('a group is {"params": [Tensors], "lr": ..., "weight_decay": ...}; no params here')
             named += inside
             rules.append({"match": [name for name, _ in inside], **{k: v for k, v in entry.items() if k != "params"}})
             continue
@@ -150,7 +152,8 @@ def trained(named: Iterable[Named]) -> list[Named]:
     names = set()
     for name, t in kept.values():
         if t.device is not first.device:
-            raise DeviceError(f"{name} lives on {t.device.name}, {first_name} on {first.device.name}. Move the model to one device first")
+            where = f"{name} lives on {t.device.name}, {first_name} on {first.device.name}"
+            raise DeviceError(f"{where}. Move the model to one device first")
         if t.dtype != first.dtype:
             raise DTypeError(f"{name} is {t.dtype}, {first_name} is {first.dtype}. Give the model one dtype first")
         if name in names:
@@ -188,4 +191,5 @@ def check_rules(rules: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def check_matched(rules: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     for rule in rules:
         if not any(matches(rule, name) for name in names):
-            raise ConfigError(f"no parameter matches the group {rule['match']!r}.{did_you_mean(str(rule['match']), names)}")
+            hint = did_you_mean(str(rule["match"]), names)
+            raise ConfigError(f"no parameter matches the group {rule['match']!r}.{hint}")

@@ -29,7 +29,7 @@ class Probe(NamedTuple):
 
 
 class LBFGS(Optimizer):
-    """Each `minimize(evaluate)` is one direction and one line search; `evaluate()` gives (loss, gradients) over all rows.
+    """Each `minimize(evaluate)` is one direction and one line search; `evaluate()` gives (loss, gradients), all rows.
 
     Args:
         lr: the first step length tried, 1 as a rule. weight_decay: adds weight_decay / 2 * |p|^2 to the loss.
@@ -50,7 +50,8 @@ class LBFGS(Optimizer):
         self, params: Iterable[Any] | None = None, *, lr: float = 1.0, history_size: int = 10, tolerance: float = 1e-7,
         max_evaluations: int = 25, **common: Any,
     ) -> None:
-        refused = [k for k in ("schedule", "weight_decay_schedule", "clip_norm", "clip_value") if common.get(k) is not None]
+        senseless = ("schedule", "weight_decay_schedule", "clip_norm", "clip_value")
+        refused = [name for name in senseless if common.get(name) is not None]
         if refused:
             raise ConfigError(f"LBFGS: its line search chooses the step, so it takes no {' and no '.join(refused)}")
         super().__init__(params, lr=lr, **common)
@@ -59,7 +60,7 @@ class LBFGS(Optimizer):
 
     def bind(self, named_parameters: Iterable[tuple[str, Tensor]]) -> None:
         if any(rule.get(name) is not None for rule in self.rules for name in ("lr", "lr_factor")):
-            raise ConfigError("LBFGS has one step length for all parameters; a group can only have its own weight_decay")
+            raise ConfigError("LBFGS has one step length for all; a group can only have its own weight_decay")
         super().bind(named_parameters)
 
     def update(self, grads: Sequence[Tensor | None]) -> None:
@@ -110,7 +111,7 @@ class LBFGS(Optimizer):
         return [(self.memory[f"s{i}"], self.memory[f"y{i}"]) for i in range(len(self.memory) // 2)]
 
     def _direction(self, gradient: Point) -> tuple[Point, float]:
-        """Minus the inverse Hessian, as the pairs know it, times the gradient (two-loop recursion); and the slope along it."""
+        """Minus inverse Hessian (as the pairs know it) times gradient, by two loops over the pairs; the slope there."""
         pairs, shares, q = self._pairs(), [], gradient
         for s, y in reversed(pairs):
             shares.append(_dot(s, q) / _dot(s, y))
@@ -132,7 +133,9 @@ class LBFGS(Optimizer):
             self.memory = {}
         elif _dot(s, y) > 1e-10 * _dot(y, y):
             kept = [*self._pairs(), (s, y)][-int(self.history_size) :]
-            self.memory = {f"{name}{i}": point for i, pair in enumerate(kept) for name, point in zip("sy", pair, strict=True)}
+            self.memory = {}
+            for i, (ds, dy) in enumerate(kept):
+                self.memory |= {f"s{i}": ds, f"y{i}": dy}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         before, self.memory = self.memory, {name: [g.zeros() for g in self.groups] for name in state.get("memory", ())}
@@ -143,7 +146,9 @@ class LBFGS(Optimizer):
             raise
 
 
-def wolfe(probe: Callable[[float], Probe], start: Probe, first: float, *, most: int, c1: float = 1e-4, c2: float = 0.9) -> Probe:
+def wolfe(
+    probe: Callable[[float], Probe], start: Probe, first: float, *, most: int, c1: float = 1e-4, c2: float = 0.9
+) -> Probe:
     """A step that lowers the value enough (c1) and flattens the slope enough (c2); the best one met if `most` run out.
 
     It doubles the step from `first` until an interval holds such a step, then narrows the interval.

@@ -1,4 +1,4 @@
-"""An optimizer holds the parameters as flat vectors; an update is a few ops on each, and what it remembers are states."""
+"""An optimizer holds the parameters as flat vectors; an update is a few ops on each, what it remembers are states."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import ops
-from ..engine import Tensor, no_grad
+from ..engine import Tensor, mode, no_grad
 from ..errors import ConfigError, GraphError, ShapeError
 from . import schedules
 from .clip import clip_by_norm, clip_by_value
@@ -18,6 +18,7 @@ from .schedules import Schedule, Seen
 from .settings import Setting, Settings, upload
 
 ScheduleLike = str | Mapping[str, Any] | Schedule | None
+Tensors = Sequence[Tensor]
 
 
 class Optimizer(Settings):
@@ -52,14 +53,13 @@ class Optimizer(Settings):
 
     def __init__(
         self, params: Iterable[Any] | None = None, *, lr: float, weight_decay: float = 0.0,
-        groups: Iterable[Mapping[str, Any]] = (), schedule: ScheduleLike = None, weight_decay_schedule: ScheduleLike = None,
-        clip_norm: float | None = None, clip_value: float | None = None,
+        groups: Iterable[Mapping[str, Any]] = (), schedule: ScheduleLike = None,
+        weight_decay_schedule: ScheduleLike = None, clip_norm: float | None = None, clip_value: float | None = None,
     ) -> None:
         super().__init__()
         self.lr, self.weight_decay, self.clip_norm, self.clip_value = lr, weight_decay, clip_norm, clip_value
-        self.schedules = {
-            name: None if s is None else schedules.get(s) for name, s in (("lr", schedule), ("weight_decay", weight_decay_schedule))
-        }
+        given = {"lr": schedule, "weight_decay": weight_decay_schedule}
+        self.schedules = {name: None if s is None else schedules.get(s) for name, s in given.items()}
         self.rules = check_rules(groups)
         self.names: list[str] = []
         self.parameters: list[Tensor] = []
@@ -86,7 +86,7 @@ class Optimizer(Settings):
         if self.bound:
             if [id(t) for _, t in named] == [id(t) for t in self.parameters]:
                 return
-            raise ConfigError(f"this {type(self).__name__} is bound to other parameters ({', '.join(self.names[:5])}, ...). Make a new one")
+            raise ConfigError(f"{type(self).__name__} is bound to other parameters ({self._listed()}). Make a new one")
         check_matched(self.rules, [name for name, _ in every])
         self.groups = arrange(named, self.rules)
         self.names, self.parameters = [name for name, _ in named], [t for _, t in named]
@@ -99,13 +99,16 @@ class Optimizer(Settings):
         """What the rule remembers before the first step."""
         return {name: [group.zeros() for group in self.groups] for name in self.remembers}
 
+    def _listed(self) -> str:
+        return ", ".join(self.names[:5]) + (", ..." if len(self.names) > 5 else "")
+
     def _check_bound(self) -> None:
         if not self.bound:
-            raise ConfigError(f"this {type(self).__name__} has no parameters yet. Give them to it, or call bind(model.named_parameters())")
+            raise ConfigError(f"{type(self).__name__} has no parameters yet. Call bind(model.named_parameters())")
         for group in self.groups:
             for piece in group.pieces:
                 if self.parameters[piece.place].version is not group.vector.version:
-                    raise GraphError(f"{piece.name} was taken over by another optimizer, so this one can no longer change it")
+                    raise GraphError(f"{piece.name} was taken over by another optimizer; this one cannot change it")
 
     # ------------------------------------------------------------------ stepping
 
@@ -113,9 +116,13 @@ class Optimizer(Settings):
         """One step from the gradients of `parameters` (None counts as zeros); all in ops, so that it can be traced."""
         self._check_bound()
         if len(grads) != len(self.parameters):
-            raise ShapeError(f"update: {len(self.parameters)} gradients wanted ({', '.join(self.names[:5])}, ...), got {len(grads)}")
+            raise ShapeError(f"update: {len(self.parameters)} gradients wanted ({self._listed()}), got {len(grads)}")
         with no_grad():
-            vectors = self._clipped([group.pack(grads) for group in self.groups])
+            vectors = [group.pack(grads) for group in self.groups]
+            if mode.trace is not None:
+                for g in vectors:
+                    mode.trace.watch(ops.sum(g))
+            vectors = self._clipped(vectors)
             factors = {name: self._factor(name) for name in self._tables_wanted()}
             t = self.t + 1
             for i, (group, g) in enumerate(zip(self.groups, vectors, strict=True)):
@@ -126,7 +133,7 @@ class Optimizer(Settings):
                     state.assign(value)
             self.t.assign(t)
 
-    def rule(self, p: Tensor, g: Tensor, memory: Sequence[Tensor], t: Tensor, lr: Tensor, decay: Tensor) -> Sequence[Tensor]:
+    def rule(self, p: Tensor, g: Tensor, memory: Tensors, t: Tensor, lr: Tensor, decay: Tensor) -> Tensors:
         """New values of p and of memory."""
         raise ConfigError(f"{type(self).__name__} does not define rule")
 
@@ -144,7 +151,7 @@ class Optimizer(Settings):
     def _tables_wanted(self) -> list[str]:
         wanted = [name for name, schedule in self.schedules.items() if schedule is not None]
         if wanted and not self._tables:
-            raise ConfigError(f"{type(self).__name__} has a schedule, which needs the number of steps. Call start(total_steps) first")
+            raise ConfigError(f"{type(self).__name__}: a schedule needs the number of steps. Call start(total_steps)")
         return wanted
 
     def _factor(self, name: str) -> Tensor:
@@ -173,7 +180,7 @@ class Optimizer(Settings):
             raise ConfigError(f"start: at least one step, got {total_steps}")
         self._check_bound()
         self.total_steps, self._seen = int(total_steps), Seen()
-        self.begun.assign(self.t)
+        self.begun.assign(upload(self.t.item(), self.t.device, np.int64))
         for name in self.schedules:
             self._send_table(name)
 
@@ -247,27 +254,31 @@ class Optimizer(Settings):
         """One Tensor for each group as arrays: a vector's by parameter, "m.0.weight"; a scalar's by group, "mu.0"."""
         arrays: dict[str, npt.NDArray[Any]] = {}
         for i, (group, t) in enumerate(zip(self.groups, tensors, strict=True)):
-            arrays |= {f"{name}.{key}": a for key, a in group.split(t).items()} if t.ndim else {f"{name}.{i}": np.array(t.numpy())}
+            parts = group.split(t) if t.ndim else {str(i): np.array(t.numpy())}
+            arrays |= {f"{name}.{key}": array for key, array in parts.items()}
         return arrays
 
     def _from_named(self, name: str, like: Sequence[Tensor], state: Mapping[str, Any]) -> list[Tensor]:
-        return [
-            group.join({p.name: state[f"{name}.{p.name}"] for p in group.pieces}) if t.ndim else upload(state[f"{name}.{i}"], t.device, t.dtype)
-            for i, (group, t) in enumerate(zip(self.groups, like, strict=True))
-        ]
+        made = []
+        for i, (group, t) in enumerate(zip(self.groups, like, strict=True)):
+            if t.ndim:
+                made.append(group.join({p.name: state[f"{name}.{p.name}"] for p in group.pieces}))
+            else:
+                made.append(upload(state[f"{name}.{i}"], t.device, t.dtype))
+        return made
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
         mine = self.state_dict()
         if state.get("optimizer") != self.name:
-            raise ConfigError(f"load_state_dict: the state is of the optimizer {state.get('optimizer')!r}, this one is {self.name!r}")
+            raise ConfigError(f"load_state_dict: the state is of {state.get('optimizer')!r}, this is {self.name!r}")
         for part in ("settings", "options", ""):
             here, there = (s.get(part, {}) if part else s for s in (mine, state))
             missing, extra = [k for k in here if k not in there], [k for k in there if k not in here]
             if missing or extra:
-                raise ConfigError(f"load_state_dict: the state does not fit: missing {missing[:5]}, unexpected {extra[:5]}")
+                raise ConfigError(f"load_state_dict: missing {missing[:5]}, unexpected {extra[:5]}")
         for key, value in mine.items():
             if isinstance(value, np.ndarray) and np.shape(state[key]) != value.shape:
-                raise ShapeError(f"load_state_dict: {key} has the shape {value.shape}, the saved one {np.shape(state[key])}")
+                raise ShapeError(f"load_state_dict: {key} is {value.shape}, the saved one {np.shape(state[key])}")
         of_mine, of_state = ([g["parameters"] for g in s["groups"]] for s in (mine, state))
         if of_mine != of_state:
             raise ConfigError(f"load_state_dict: the groups differ: expected {of_mine}, got {of_state}")

@@ -1,8 +1,8 @@
-"""The first-order optimizers: names, defaults and arithmetic are PyTorch's. What each does to a vector is in ops.updates."""
+"""The first-order optimizers: PyTorch's names, defaults and arithmetic. What each computes is in ops.updates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from .. import ops
 from ..engine import Tensor
 from ..errors import ConfigError
-from .optimizer import Optimizer
+from .optimizer import Optimizer, Tensors
 from .settings import Setting, upload
 
 Params = Iterable[Any] | None
@@ -23,14 +23,16 @@ class SGD(Optimizer):
     name, remembers, options = "sgd", ("m",), ("nesterov",)
     momentum = Setting("[0, 1)")
 
-    def __init__(self, params: Params = None, *, lr: float = 1e-3, momentum: float = 0.0, nesterov: bool = False, **common: Any) -> None:
+    def __init__(
+        self, params: Params = None, *, lr: float = 1e-3, momentum: float = 0.0, nesterov: bool = False, **common: Any
+    ) -> None:
         if nesterov and not momentum:
             raise ConfigError("SGD: nesterov=True needs a momentum above 0, for example momentum=0.9")
         self.nesterov = bool(nesterov)
         super().__init__(params, lr=lr, **common)
         self.momentum = momentum
 
-    def rule(self, p: Tensor, g: Tensor, memory: Sequence[Tensor], t: Tensor, lr: Tensor, decay: Tensor) -> Sequence[Tensor]:
+    def rule(self, p: Tensor, g: Tensor, memory: Tensors, t: Tensor, lr: Tensor, decay: Tensor) -> Tensors:
         return ops.sgd(p, g, *memory, lr, *self.read("momentum"), decay, nesterov=self.nesterov)
 
 
@@ -44,7 +46,7 @@ class Adagrad(Optimizer):
         super().__init__(params, lr=lr, **common)
         self.eps = eps
 
-    def rule(self, p: Tensor, g: Tensor, memory: Sequence[Tensor], t: Tensor, lr: Tensor, decay: Tensor) -> Sequence[Tensor]:
+    def rule(self, p: Tensor, g: Tensor, memory: Tensors, t: Tensor, lr: Tensor, decay: Tensor) -> Tensors:
         return ops.adagrad(p, g, *memory, lr, *self.read("eps"), decay)
 
 
@@ -57,12 +59,13 @@ class RMSprop(Optimizer):
     momentum = Setting("[0, 1)")
 
     def __init__(
-        self, params: Params = None, *, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0, **common: Any
+        self, params: Params = None, *, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0,
+        **common: Any,
     ) -> None:
         super().__init__(params, lr=lr, **common)
         self.alpha, self.eps, self.momentum = alpha, eps, momentum
 
-    def rule(self, p: Tensor, g: Tensor, memory: Sequence[Tensor], t: Tensor, lr: Tensor, decay: Tensor) -> Sequence[Tensor]:
+    def rule(self, p: Tensor, g: Tensor, memory: Tensors, t: Tensor, lr: Tensor, decay: Tensor) -> Tensors:
         return ops.rmsprop(p, g, *memory, lr, *self.read("alpha", "eps", "momentum"), decay)
 
 
@@ -98,7 +101,7 @@ class Adam(WithBetas):
         super().__init__(params, lr=lr, betas=betas, **common)
         self.eps = eps
 
-    def rule(self, p: Tensor, g: Tensor, memory: Sequence[Tensor], t: Tensor, lr: Tensor, decay: Tensor) -> Sequence[Tensor]:
+    def rule(self, p: Tensor, g: Tensor, memory: Tensors, t: Tensor, lr: Tensor, decay: Tensor) -> Tensors:
         return ops.adam(p, g, *memory, t, lr, *self.read("beta1", "beta2", "eps"), decay, decoupled=self.decoupled)
 
 
@@ -119,8 +122,8 @@ class NAdam(WithBetas):
     momentum_decay = Setting("[0, inf)")
 
     def __init__(
-        self, params: Params = None, *, lr: float = 2e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8, momentum_decay: float = 4e-3,
-        decoupled_weight_decay: bool = False, **common: Any,
+        self, params: Params = None, *, lr: float = 2e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8,
+        momentum_decay: float = 4e-3, decoupled_weight_decay: bool = False, **common: Any,
     ) -> None:
         self.decoupled_weight_decay = bool(decoupled_weight_decay)
         super().__init__(params, lr=lr, betas=betas, **common)
@@ -130,7 +133,7 @@ class NAdam(WithBetas):
         product_of_momenta = [upload(1.0, group.vector.device, np.float64) for group in self.groups]
         return {**super().initial(), "mu": product_of_momenta}
 
-    def rule(self, p: Tensor, g: Tensor, memory: Sequence[Tensor], t: Tensor, lr: Tensor, decay: Tensor) -> Sequence[Tensor]:
+    def rule(self, p: Tensor, g: Tensor, memory: Tensors, t: Tensor, lr: Tensor, decay: Tensor) -> Tensors:
         settings = self.read("beta1", "beta2", "eps")
         return ops.nadam(
             p, g, *memory, t, lr, *settings, decay, *self.read("momentum_decay"), decoupled=self.decoupled_weight_decay
@@ -145,5 +148,5 @@ class Lion(WithBetas):
     def __init__(self, params: Params = None, *, lr: float = 1e-4, betas: Betas = (0.9, 0.99), **common: Any) -> None:
         super().__init__(params, lr=lr, betas=betas, **common)
 
-    def rule(self, p: Tensor, g: Tensor, memory: Sequence[Tensor], t: Tensor, lr: Tensor, decay: Tensor) -> Sequence[Tensor]:
+    def rule(self, p: Tensor, g: Tensor, memory: Tensors, t: Tensor, lr: Tensor, decay: Tensor) -> Tensors:
         return ops.lion(p, g, *memory, lr, *self.read("beta1", "beta2"), decay)

@@ -6,8 +6,9 @@ Progress t runs from 0 at the first step towards 1. Lengths are given in steps (
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -45,8 +46,7 @@ class Schedule:
 
     def config(self) -> dict[str, Any]:
         """Itself as JSON; `get` makes it again."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return {"name": self.name, **{k: v.config() if isinstance(v, Schedule) else v for k, v in values.items()}}
+        return {"name": self.name, **{k: v.config() if isinstance(v, Schedule) else v for k, v in vars(self).items()}}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Step(Schedule):
         return self._after(np.arange(total_steps), self.every * total_steps if self.every < 1 else self.every)
 
     def _after(self, at: npt.NDArray[Any], every: float) -> Array:
-        return self.gamma ** np.floor(at / every + 1e-9)  # 1e-9: a quotient may lie a rounding below the whole number it is
+        return self.gamma ** np.floor(at / every + 1e-9)  # a quotient may lie a rounding below the whole number it is
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ class OneCycle(Schedule):
     final_div: float = 1e4
 
     def __post_init__(self) -> None:
-        _check(self, peak=self.peak > 0, warmup=0 < self.warmup < 1, start_div=self.start_div >= 1, final_div=self.final_div >= 1)
+        fine = {"start_div": self.start_div >= 1, "final_div": self.final_div >= 1}
+        _check(self, peak=self.peak > 0, warmup=0 < self.warmup < 1, **fine)
 
     def factor(self, t: npt.ArrayLike) -> Array:
         t = np.asarray(t, np.float64)
@@ -121,12 +122,12 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class Warmup(Schedule):
-    """A straight line up to 1 during the first `n` (steps, or share of the run), `then` another schedule for the rest."""
+    """A straight line up to 1 during the first `n` (steps, or share of the run), `then` another schedule."""
 
     name = "warmup"
     n: float
     _: KW_ONLY
-    then: Schedule = Constant()  # noqa: RUF009 frozen
+    then: Schedule = Constant()
 
     def __post_init__(self) -> None:
         _check(self, n=self.n > 0)
@@ -207,24 +208,29 @@ SCHEDULES: dict[str, type[Schedule]] = {
 
 
 def get(schedule: str | Mapping[str, Any] | Schedule) -> Schedule:
-    """The schedule called "cosine", "warmup:100", "step:0.3,0.5", "warmup:0.1,cosine" (fields in order), or of a config()."""
+    """The schedule called "cosine", "step:0.3,0.5", "warmup:100,cosine" (fields in order), or from a config()."""
     if isinstance(schedule, Schedule):
         return schedule
-    if isinstance(schedule, str):
-        name, _, text = schedule.partition(":")
-        given = [_value(part) for part in text.split(",")] if text else []
-    else:
-        name, given = str(schedule.get("name")), []
+    if not isinstance(schedule, str):
+        settings = dict(schedule)
+        return _made(str(settings.pop("name", None)), settings)
+    name, _, text = schedule.partition(":")
+    values = [_value(part) for part in text.split(",")] if text else []
+    known = _fields_of(name)
+    if len(values) > len(known):
+        takes = ", ".join(known) or "nothing"
+        raise ConfigError(f'schedule "{schedule}": {name} takes {takes}, got {len(values)} values')
+    return _made(name, dict(zip(known, values, strict=False)))
+
+
+def _fields_of(name: str) -> list[str]:
     if name not in SCHEDULES:
         raise ConfigError(f'no schedule "{name}".{did_you_mean(name, SCHEDULES)}')
-    known = [f.name for f in fields(SCHEDULES[name])]  # type: ignore[arg-type]
-    if len(given) > len(known):
-        raise ConfigError(f'schedule "{schedule}": {name} takes {", ".join(known) or "nothing"}, got {len(given)} values')
-    settings = dict(zip(known, given, strict=False)) if isinstance(schedule, str) else {k: v for k, v in schedule.items() if k != "name"}
-    return _made(name, settings, known)
+    return list(inspect.signature(SCHEDULES[name]).parameters)
 
 
-def _made(name: str, settings: dict[str, Any], known: list[str]) -> Schedule:
+def _made(name: str, settings: dict[str, Any]) -> Schedule:
+    known = _fields_of(name)
     for key in settings:
         if key not in known:
             raise ConfigError(f"schedule {name}: no setting {key!r}.{did_you_mean(key, known)}")
@@ -248,7 +254,7 @@ def _falling(t: npt.ArrayLike) -> Array:
 
 def _share(schedule: Schedule, length: float) -> float:
     if length >= 1:
-        raise ConfigError(f"{schedule}: a length in steps is no progress. Use table(total_steps), or a share of the run below 1")
+        raise ConfigError(f"{schedule}: a length in steps is no progress. Use table(total_steps), or a share below 1")
     return length
 
 

@@ -1,4 +1,4 @@
-"""The numbers of an optimizer: plain floats to read and to set, float64 scalars on the device for the update to read."""
+"""The numbers of an optimizer: plain floats to read and set, float64 scalars on the device for the update to read."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 
-def check(trainer: Trainer, loss: Tensor, grads: list[Tensor | None], batch: Any) -> None:
+def check(trainer: Trainer, loss: Tensor, grads: list[Tensor | None], batches: list[Any]) -> None:
     """Raise DivergedError unless the loss and all gradients are finite; nothing has been updated yet."""
     if np.isfinite(loss.item()) and all(g is None or np.isfinite(float(g.device.download(g.value.sum()))) for g in grads):
         return
-    where = _blame(trainer, loss, grads, batch)
+    where = next((found for batch in batches if (found := _blame(trainer, loss, grads, batch))), None)
     if where is None:  # large finite gradients whose sum overflows
         return
     raise DivergedError(

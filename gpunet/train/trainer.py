@@ -16,8 +16,9 @@ from .. import losses, metrics, ops, optim
 from ..data.batches import Batches
 from ..data.splits import split
 from ..devices import Device, device as open_device
-from ..engine import Tensor, grad, no_grad
+from ..engine import Tensor, grad, mode, no_grad
 from ..errors import ConfigError, ShapeError
+from ..graph.compile import Compiled
 from ..nn import BatchNorm1d, Module
 from . import diagnose
 from .callbacks import BestWeights, Callback, progress
@@ -43,11 +44,12 @@ class Trainer:
         optimizer: a recipe such as optim.AdamW(lr=1e-3), or its name; it is bound to the model's parameters.
         device: "auto", "cpu", "cuda", "cuda:1". seed: of weights not drawn yet, batch order and dropout.
         metrics: names from gpunet.metrics, or functions (y_true, outputs) -> float. By default the loss's usual ones.
+        compile: run whole steps as programs (gpunet.graph); False runs op by op, with the same bits.
     """
 
     def __init__(
         self, model: Module, loss: str | Callable[..., Tensor] = "cross_entropy", optimizer: Any = "adamw", *,
-        device: Device | str = "auto", seed: int = 0, metrics: Sequence[str | Callable[..., float]] | None = None,
+        device: Device | str = "auto", seed: int = 0, metrics: Sequence[str | Callable[..., float]] | None = None, compile: bool = True,
     ) -> None:
         self.device, self.seed = open_device(device), int(seed)
         self.model = model.initialize(self.seed).to(self.device)
@@ -60,8 +62,13 @@ class Trainer:
         self.history = History()
         self.epoch = self.step = self.epochs = self.total_steps = 0
         self.speed = 0.0
+        self.compiles = compile and self.device.kind == "cpu"  # elsewhere ops run one by one so far
         self._stop = ""
         self._best: BestWeights | None = None
+        self._average: Any = None
+        self._programs: dict[int, Compiled] = {}
+        self._pace: dict[int, float] = {}  # seconds a step, by batch size
+        self._total = Tensor(self.device.upload(np.zeros(())), self.device)  # loss times rows, over the epoch
 
     # ------------------------------------------------------------------ training
 
@@ -93,6 +100,7 @@ class Trainer:
         sizes = data.sizes(batch_size, drop_last=drop_last, smallest=smallest)
         self._begin(epochs, len(sizes), monitor, patience, restore_best, held_out is not None)
         self._average = optim.WeightAverage(self.optimizer, decay=average) if average is not None else None
+        self._programs, self._pace = {}, {}
         self._callbacks = [*([self._best] if self._best else []), *callbacks, *progress(show_progress)]
         started = time.perf_counter()
         with _interruptible(self):
@@ -143,47 +151,75 @@ class Trainer:
         self._tell("on_epoch_begin", self.epoch)
         data.shuffle(self.epoch) if shuffle else data.rewind()
         self.model.train()
-        total, seen, began = 0.0, 0, time.perf_counter()
-        chunk_end = 0.0
-        for size in sizes:
-            if time.perf_counter() > chunk_end:
-                chunk_end = self._between_chunks(bool(seen))
-            total += self._step(data, size, accumulate) * size
-            seen += size
-            self.step += 1
-            if self._stop == "interrupted":
-                break
-        self._tell("on_chunk_end", self.step)
+        began = time.perf_counter()
+        self._total.assign(self._total * 0.0)
+        at = 0
+        while at < len(sizes) and self._stop != "interrupted":
+            self._tell("on_chunk_begin", self.step)
+            at += self._run_chunk(data, sizes[at:], accumulate)
+            self._tell("on_chunk_end", self.step)
+        seen = sum(sizes[:at])
         self.speed = seen / max(time.perf_counter() - began, 1e-9)
-        logs = {"loss": total / max(seen, 1)} | self._validate(held_out)
+        logs = {"loss": self._total.item() / max(seen, 1)} | self._validate(held_out)
         self.optimizer.epoch_end(logs.get("val_loss", logs["loss"]))
         self.history.add(logs)
         self._tell("on_epoch_end", self.epoch, logs)
 
-    def _between_chunks(self, running: bool) -> float:
-        if running:
-            self._tell("on_chunk_end", self.step)
-        self._tell("on_chunk_begin", self.step)
-        return time.perf_counter() + CHUNK_SECONDS
+    def _run_chunk(self, data: Batches, sizes: list[int], accumulate: int) -> int:
+        """As many steps of one size as take about CHUNK_SECONDS; how many they were."""
+        size = sizes[0]
+        alike = next((i for i, n in enumerate(sizes) if n != size), len(sizes))
+        wanted = max(1, min(alike, round(CHUNK_SECONDS / self._pace.get(size, CHUNK_SECONDS))))
+        began = time.perf_counter()
+        if not self.compiles or self.optimizer.full_batch:
+            for _ in range(wanted):
+                self._eager_step(data, size, accumulate)
+        else:
+            if size not in self._programs:
+                self._programs[size] = Compiled(lambda: self._step(data, size, accumulate))
+            if self._programs[size].run(wanted) < wanted:
+                self._eager_step(data, size, accumulate)  # names what was not finite
+        self._pace[size] = (time.perf_counter() - began) / wanted
+        self.step += wanted
+        return wanted
 
-    def _step(self, data: Batches, size: int, accumulate: int) -> float:
-        """One update from the next `size` rows; the loss over them."""
-        parameters = self.optimizer.parameters
+    def _step(self, data: Batches, size: int, accumulate: int) -> None:
+        """One update from the next `size` rows, in ops alone."""
+        loss, grads, _ = self._value_and_gradient(data, size, accumulate)
+        if mode.trace is not None:
+            mode.trace.watch(loss)
+        self._update(loss, grads, size)
+
+    def _eager_step(self, data: Batches, size: int, accumulate: int) -> None:
         if self.optimizer.full_batch:
-            return self._full_batch_step(data, size)
-        shares = [len(part) for part in np.array_split(np.arange(size), accumulate) if len(part)]
-        batches = [data.next(n) for n in shares]
-        value, grads = 0.0, None
-        for batch, part in zip(batches, _shares(batches, shares), strict=True):
-            loss = self._loss(*batch) * part if len(shares) > 1 else self._loss(*batch)
-            found = grad(loss, parameters)
-            diagnose.check(self, loss, found, batch)
-            grads = found if grads is None else [a if b is None else b if a is None else a + b for a, b in zip(grads, found, strict=True)]
-            value += loss.item()
-        self.optimizer.update(grads)
-        if self._average is not None:
-            self._average.update()
-        return value
+            value = self._full_batch_step(data, size)
+            self._total.assign(self._total + float(value) * size)
+            return
+        loss, grads, batches = self._value_and_gradient(data, size, accumulate)
+        diagnose.check(self, loss, grads, batches)
+        self._update(loss, grads, size)
+
+    def _update(self, loss: Tensor, grads: list[Tensor | None], size: int) -> None:
+        with no_grad():
+            self.optimizer.update(grads)
+            self._total.assign(self._total + ops.cast(loss, dtype=np.float64) * float(size))
+            if self._average is not None:
+                self._average.update()
+
+    def _value_and_gradient(self, data: Batches, size: int, accumulate: int) -> tuple[Tensor, list[Tensor | None], list[Any]]:
+        """The loss over the next `size` rows and its gradients, from `accumulate` micro-batches."""
+        batches = [data.next(len(part)) for part in np.array_split(np.arange(size), accumulate) if len(part)]
+        if len(batches) == 1:
+            loss = self._loss(*batches[0])
+            return loss, grad(loss, self.optimizer.parameters), batches
+        value, total = None, None
+        for batch, share in zip(batches, _shares(batches), strict=True):
+            loss = self._loss(*batch) * share
+            found = grad(loss, self.optimizer.parameters)
+            value = loss.detach() if value is None else value + loss.detach()
+            total = found if total is None else [a if b is None else b if a is None else a + b for a, b in zip(total, found, strict=True)]
+        assert value is not None and total is not None
+        return value, total, batches
 
     def _full_batch_step(self, data: Batches, size: int) -> float:
         batch = data.next(size)
@@ -277,10 +313,16 @@ def _parts(data: Any, what: str) -> list[Any]:
     return parts + [None] * (3 - len(parts))
 
 
-def _shares(batches: Sequence[Any], sizes: Sequence[int]) -> list[float]:
-    """Each micro-batch's part of the logical batch's mean: of its rows, or of its weights."""
-    weights = [float(np.sum(w.numpy())) if w is not None else float(n) for (_, _, w), n in zip(batches, sizes, strict=True)]
-    return [w / sum(weights) for w in weights]
+def _shares(batches: Sequence[Any]) -> list[Any]:
+    """Each micro-batch's part of the logical batch's mean: of its rows, or of its weights (in ops, for they change)."""
+    if batches[0][2] is None:
+        rows = sum(x.shape[0] for x, _, _ in batches)
+        return [x.shape[0] / rows for x, _, _ in batches]
+    weights = [ops.sum(w) for _, _, w in batches]
+    total = weights[0]
+    for w in weights[1:]:
+        total = total + w
+    return [w / total for w in weights]
 
 
 class _Score:

@@ -1,0 +1,52 @@
+"""gpunet trains, explains and ships multilayer perceptrons, on CPUs and on NVIDIA GPUs.
+
+Nothing is loaded before it is used, so `import gpunet` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors; a test keeps the two alike
+    from . import data, devices, engine, errors, graph, losses, metrics, nn, ops, optim, rng, tabular, train
+    from .devices.environment import env
+    from .devices.select import device
+    from .engine import Tensor, composite, grad, no_grad, op, tensor
+    from .graph.check import check_grads, jacobian
+    from .train import Trainer
+    from .train.model import Model, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Model", "Tensor", "Trainer",
+    "check_grads", "composite", "device", "env", "grad", "jacobian", "load", "no_grad", "op", "tensor",
+    "data", "devices", "engine", "errors", "graph", "losses", "metrics", "nn", "ops", "optim", "rng", "tabular", "train",
+]  # fmt: skip
+
+# fmt: off
+_HOMES = {  # every other name of __all__ is a module
+    "engine":              ("Tensor", "composite", "grad", "no_grad", "op", "tensor"),
+    "graph.check":         ("check_grads", "jacobian"),
+    "devices.select":      ("device",),
+    "devices.environment": ("env",),
+    "train":               ("Trainer",),
+    "train.model":         ("Model", "load"),
+}
+# fmt: on
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'gpunet' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+    home = _HOME_OF.get(name)
+    value = import_module(f"gpunet.{name}") if home is None else getattr(import_module(f"gpunet.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,83 @@
+"""From a path to bytes: what is not there is named with its neighbours, what is packed is unpacked within bounds."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import DataError, FormatError, did_you_mean
+
+CHUNK = 1 << 20
+
+
+def unpacked_limit(packed: int) -> int:
+    """The most bytes that `packed` bytes may unpack to: real tables stay far below, a zip bomb does not."""
+    return (256 << 20) + 200 * packed
+
+
+def existing(path: str | os.PathLike[str]) -> Path:
+    """The path, if there is something at it; a URL and a missing file are a DataError that says how to go on."""
+    text = os.fspath(path)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        raise DataError(f"{text}: only local files are read; fetch it first, for example with  curl -LO {text}")
+    place = Path(text).expanduser()
+    if place.exists():
+        return place
+    if not place.parent.is_dir():
+        raise DataError(f"{text}: the folder {place.parent} does not exist")
+    near = did_you_mean(place.name, sorted(os.listdir(place.parent))).replace("Known:", f"In {place.parent}:")
+    raise DataError(f"{text}: no such file.{near}")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole content, unpacked where it begins as gzip and bzip2 files do (the suffix does not matter)."""
+    parts, size = [], 0
+    with _opened(path) as (file, packed):
+        limit = unpacked_limit(path.stat().st_size)
+        while chunk := file.read(CHUNK):
+            parts.append(chunk)
+            size += len(chunk)
+            if packed and size > limit:
+                raise FormatError(f"{path}: unpacks to more than {limit:,} bytes, 200 times its size: refused")
+    return b"".join(parts)
+
+
+def head(path: Path, size: int = 16) -> bytes:
+    """The first bytes of the content, unpacked."""
+    with _opened(path) as (file, _):
+        return file.read(size)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+    """(the file, whether it is packed); every failure while it is open is told as a DataError with the path."""
+    if not path.is_file():
+        raise DataError(f"{path}: a regular file is expected")
+    try:
+        with open(path, "rb") as file:
+            opener = _opener(file.read(3))
+        with opener(path) as file:
+            yield file, opener is not _plain
+    except DataError:
+        raise
+    except PermissionError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # what gzip and bz2 raise on a damaged file
+        raise FormatError(f"{path}: cut short or damaged ({error})") from error
+
+
+def _plain(path: Path) -> BinaryIO:
+    return open(path, "rb")
+
+
+def _opener(magic: bytes) -> Callable[..., Any]:
+    if magic.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile
+    return bz2.BZ2File if magic == b"BZh" else _plain

@@ -1,0 +1,240 @@
+"""A typed table: named columns of numbers (NaN where missing) or of text (None where missing).
+
+The one typing rule, for every cell that comes as a string, whatever file or frame it comes from:
+- white space around a cell does not count; a cell in `MISSING` is missing, in quotes or not;
+- a number is plain decimal or scientific notation (5, -0.5, +.5, 5., 1e-3) or inf, infinity in any case. Leading zeros
+  do not count (007 is 7); 1e400 is inf and 1e-400 is 0, as IEEE 754 rounds them. 1_000, 1,000, 0x1f, 1d5, 50%, True
+  and digits that are not ASCII are no numbers;
+- a column is numeric if every cell that is not missing is a number, also if all are missing; otherwise it is text.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+import numbers
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError, DTypeError, ShapeError, did_you_mean
+
+Kind = Literal["numeric", "text"]
+
+MISSING = frozenset(["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-nan", "null", "NULL", "None"])
+# float() takes more than numbers are here (1_000, nan, digits of other scripts); none of it is spelt with these letters.
+_LETTERS_OF_NUMBERS = re.compile(r"[0-9+\-.eEiInNfFtTyY]*")
+_TAKEN = "numbers, text, booleans and dates are taken"
+_SCALARS = (str, numbers.Number, decimal.Decimal, np.generic, datetime.date, datetime.time, datetime.timedelta)
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One named column: float64 with NaN for missing ("numeric"), or an object array of str and None ("text")."""
+
+    name: str
+    kind: Kind
+    values: npt.NDArray[Any]
+
+    def __post_init__(self) -> None:
+        dtype = {"numeric": np.float64, "text": np.object_}.get(self.kind)
+        if dtype is None or self.values.dtype != dtype or self.values.ndim != 1:
+            got = f"{self.values.dtype} of shape {self.values.shape}"
+            raise DTypeError(f'column "{self.name}": kind {self.kind!r} holds a 1-D float64 or object array, got {got}')
+
+    @property
+    def missing(self) -> npt.NDArray[np.bool_]:
+        """True where the cell is missing."""
+        return np.isnan(self.values) if self.kind == "numeric" else np.array([v is None for v in self.values], np.bool_)
+
+    @classmethod
+    def from_strings(cls, name: str, cells: Sequence[str]) -> Column:
+        """A column typed by the rule at the top of this file."""
+        return cls.from_codes(name, *encode(cells))
+
+    @classmethod
+    def from_codes(cls, name: str, distinct: Sequence[str], codes: npt.NDArray[np.integer[Any]]) -> Column:
+        """Cell i is distinct[codes[i]]: the rule looks at each different string once."""
+        cells = [cell.strip() for cell in distinct]
+        found = _numbers(cells)
+        if found is not None:
+            return cls(name, "numeric", found[codes])
+        texts = np.empty(len(cells), object)
+        texts[:] = [None if cell in MISSING else cell for cell in cells]
+        return cls(name, "text", texts[codes])
+
+    @classmethod
+    def from_values(cls, name: str, values: Any) -> Column:
+        """A column of Python or NumPy values: numbers stay numbers, all else is typed as the strings it prints as."""
+        array = values if isinstance(values, np.ndarray) else _object_array(name, values)
+        if array.ndim != 1:
+            raise ShapeError(f'column "{name}": a 1-D sequence is expected, got shape {array.shape}')
+        if array.dtype.kind in "iuf":
+            return cls(name, "numeric", array.astype(np.float64))
+        if array.dtype.kind in "mM":
+            return cls.from_strings(name, np.where(np.isnat(array), "", array.astype(str)).tolist())
+        if array.dtype.kind in "bOTU":
+            return cls._from_objects(name, array.tolist())
+        raise DataError(f'column "{name}" holds {array.dtype}; {_TAKEN}')
+
+    @classmethod
+    def _from_objects(cls, name: str, cells: list[Any]) -> Column:
+        cells = [None if _is_missing(cell) else cell for cell in cells]
+        for cell in cells:
+            if cell is not None and (not isinstance(cell, _SCALARS) or isinstance(cell, (complex, bytes))):
+                raise DataError(f'column "{name}" holds {type(cell).__name__}; {_TAKEN}')
+        if all(cell is None or _is_number(cell) for cell in cells):
+            return cls(name, "numeric", np.array([math.nan if c is None else _float(c) for c in cells], np.float64))
+        return cls.from_strings(name, ["" if cell is None else str(cell) for cell in cells])
+
+
+def encode(cells: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """The distinct cells in order of appearance, and for each cell its place among them."""
+    place = {cell: i for i, cell in enumerate(dict.fromkeys(cells))}
+    return list(place), np.fromiter(map(place.__getitem__, cells), np.int64, len(cells))
+
+
+def _numbers(cells: list[str]) -> npt.NDArray[np.float64] | None:
+    """The cells as numbers, NaN where missing; None if one of them is neither."""
+    present = [cell for cell in cells if cell not in MISSING]
+    if not _LETTERS_OF_NUMBERS.fullmatch("".join(present)):
+        return None
+    try:
+        return np.array([math.nan if cell in MISSING else float(cell) for cell in cells], np.float64)
+    except ValueError:
+        return None
+
+
+def _object_array(name: str, values: Any) -> npt.NDArray[Any]:
+    """The values as a 1-D array of objects, which np.asarray would turn into strings or a matrix."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise DataError(f'column "{name}": a sequence of cells is expected, got {type(values).__name__}')
+    cells = list(values)
+    array = np.empty(len(cells), object)
+    array[:] = cells
+    return array
+
+
+def _is_missing(cell: Any) -> bool:
+    if isinstance(cell, (float, np.floating)):
+        return math.isnan(cell)
+    return cell is None or type(cell).__name__ in ("NAType", "NaTType")  # pandas' own, which need not be installed
+
+
+def _is_number(cell: Any) -> bool:
+    """A bool is none: a CSV file has True and False as text, and a frame read from it must give the same table."""
+    return isinstance(cell, (numbers.Real, decimal.Decimal)) and not isinstance(cell, (bool, np.bool_))
+
+
+def _float(cell: Any) -> float:
+    try:
+        return float(cell)
+    except OverflowError:  # an integer beyond float64
+        return math.inf if cell > 0 else -math.inf
+
+
+def default_names(count: int) -> list[str]:
+    """column_1 ... column_<count>: what columns without a name are called."""
+    return [f"column_{i + 1}" for i in range(count)]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Columns of equal length with different names, in order; `notes` says what the reader left out or made up."""
+
+    columns: tuple[Column, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        twice = [name for name, times in Counter(self.names).items() if times > 1]
+        if twice:
+            raise DataError("column names given twice: " + ", ".join(f'"{name}"' for name in twice[:10]))
+        for column in self.columns:
+            if len(column.values) != self.rows:
+                raise ShapeError(
+                    f'column "{column.name}" has {len(column.values):,} rows, "{self.columns[0].name}" has {self.rows:,}'
+                )
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    @property
+    def rows(self) -> int:
+        return len(self.columns[0].values) if self.columns else 0
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise DataError(f'no column "{name}".{did_you_mean(name, self.names)}')
+
+    def take(self, rows: Any) -> Table:
+        """The rows at these indices (or a slice, or where a mask is true), in that order."""
+        return Table(tuple(Column(c.name, c.kind, c.values[rows]) for c in self.columns), self.notes)
+
+    def drop(self, *names: str) -> Table:
+        """The table without these columns."""
+        gone = {self[name].name for name in names}
+        return Table(tuple(c for c in self.columns if c.name not in gone), self.notes)
+
+    @classmethod
+    def from_columns(cls, columns: Iterable[Column], notes: Iterable[str] = ()) -> Table:
+        return cls(tuple(columns), tuple(notes))
+
+    @classmethod
+    def from_array(cls, array: npt.ArrayLike, names: Sequence[str] | None = None) -> Table:
+        """A table of a [rows, columns] array: of numbers (booleans as 0 and 1), or of strings and objects."""
+        cells = np.asarray(array)
+        if cells.ndim != 2:
+            raise ShapeError(f"a table is made of a 2-D array [rows, columns], got shape {cells.shape}")
+        names = default_names(cells.shape[1]) if names is None else list(names)
+        if len(names) != cells.shape[1]:
+            raise ShapeError(f"{len(names)} names for {cells.shape[1]} columns")
+        cells = cells.astype(np.float64) if cells.dtype == np.bool_ else cells
+        return cls(tuple(Column.from_values(name, values) for name, values in zip(names, cells.T, strict=True)))
+
+    @classmethod
+    def from_frame(cls, frame: Any) -> Table:
+        """A table of a dict of sequences or of a dataframe (pandas, polars, pyarrow; by narwhals).
+
+        A categorical column is text, even if its categories look like numbers; booleans are the text True and False.
+        """
+        if isinstance(frame, Mapping):
+            return cls(tuple(Column.from_values(str(name), values) for name, values in frame.items()))
+        try:
+            import narwhals
+        except ImportError as error:
+            raise DataError(
+                f'a table of {type(frame).__name__} needs narwhals: pip install "gpunet[tabular]". '
+                "Or give a dict of arrays: {name: values}"
+            ) from error
+        return cls(tuple(_frame_columns(narwhals, frame)))
+
+
+def _frame_columns(narwhals: Any, frame: Any) -> Iterable[Column]:
+    try:
+        frame = narwhals.from_native(frame, eager_only=True)
+        series = list(frame.iter_columns())
+    except (TypeError, ValueError) as error:
+        raise DataError(f"a table of {type(frame).__name__}: {error}") from error
+    for column in series:
+        name, dtype = str(column.name), column.dtype
+        if dtype.is_numeric():
+            yield Column.from_values(name, column.cast(narwhals.Float64).to_numpy().astype(np.float64))
+        elif dtype in (narwhals.Categorical, narwhals.Enum):
+            yield _categorical(name, column.to_list())
+        else:
+            yield Column._from_objects(name, column.to_list())
+
+
+def _categorical(name: str, cells: list[Any]) -> Column:
+    texts = np.empty(len(cells), object)
+    texts[:] = [None if _is_missing(cell) or str(cell).strip() in MISSING else str(cell).strip() for cell in cells]
+    return Column(name, "text", texts)
