@@ -83,7 +83,7 @@ def _parse(data: bytes, header: bool | None, delimiter: str | None, on_bad_row: 
     if layout is None:
         next(records(data, delimiter or ","), None)  # says so if that is because of a quote that is never closed
         raise DataError("there is no row in it")
-    wanted = engine == "pyarrow" or engine == "auto" and len(data) >= ARROW_PAYS_FROM
+    wanted = engine == "pyarrow" or (engine == "auto" and len(data) >= ARROW_PAYS_FROM)
     body = by_arrow(data, layout, required=engine == "pyarrow") if wanted else None
     body = body or by_csv(data, layout, skip=on_bad_row == "skip")
     if not len(body.columns[0][1]):

@@ -46,7 +46,7 @@ def read(
         return read_npz(place)
     if is_idx(begin):
         return _read_idx_file(place)
-    if is_pickle(begin) or place.suffix == ".bin" and is_binary_size(place.stat().st_size):
+    if is_pickle(begin) or (place.suffix == ".bin" and is_binary_size(place.stat().st_size)):
         return read_cifar_file(place)
     if _text_suffix(place) in TEXT_SUFFIXES:
         table = read_csv(path, header=header, delimiter=delimiter, on_bad_row=on_bad_row)

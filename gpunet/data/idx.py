@@ -1,6 +1,6 @@
 """The IDX format of MNIST (http://yann.lecun.com/exdb/mnist): one array a file, or a folder in MNIST's naming.
 
-A file is two zero bytes, a type code, the number of dimensions, each dimension as a big-endian 32-bit integer, the data.
+A file is two zero bytes, a type code, the number of dimensions, each dimension as big-endian 32-bit integer, the data.
 """
 
 from __future__ import annotations

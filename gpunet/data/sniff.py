@@ -1,4 +1,4 @@
-"""Finds out how a delimited text is laid out: its delimiter, how many fields a row has, whether it begins with a header."""
+"""Finds out how a delimited text is laid out: its delimiter, the fields of a row, whether it begins with a header."""
 
 from __future__ import annotations
 
@@ -111,7 +111,9 @@ def _has_header(rows: list[list[str]]) -> bool:
         return False
     above_numbers = [cell for cell, column in pairs if column.kind == "numeric" and not column.missing.all()]
     if above_numbers:
-        return any(cell.kind == "text" for cell in above_numbers) or first[0].missing[0] and _counts_rows(below[0])
+        if first[0].missing[0] and _counts_rows(below[0]):
+            return True
+        return any(cell.kind == "text" for cell in above_numbers)
     return any(cell.kind == "text" for cell in first) and all(cell.kind == "text" or cell.missing[0] for cell in first)
 
 

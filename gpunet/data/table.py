@@ -27,8 +27,12 @@ from ..errors import DataError, DTypeError, ShapeError, did_you_mean
 
 Kind = Literal["numeric", "text"]
 
-MISSING = frozenset(["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-nan", "null", "NULL", "None"])
-# float() takes more than numbers are here (1_000, nan, digits of other scripts); none of it is spelt with these letters.
+# fmt: off
+MISSING = frozenset((
+    "", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-nan", "null", "NULL", "None",
+))
+# fmt: on
+# float() takes more than numbers are here (1_000, nan, digits of other scripts); none of it is spelt so.
 _LETTERS_OF_NUMBERS = re.compile(r"[0-9+\-.eEiInNfFtTyY]*")
 _TAKEN = "numbers, text, booleans and dates are taken"
 _SCALARS = (str, numbers.Number, decimal.Decimal, np.generic, datetime.date, datetime.time, datetime.timedelta)
@@ -157,9 +161,8 @@ class Table:
             raise DataError("column names given twice: " + ", ".join(f'"{name}"' for name in twice[:10]))
         for column in self.columns:
             if len(column.values) != self.rows:
-                raise ShapeError(
-                    f'column "{column.name}" has {len(column.values):,} rows, "{self.columns[0].name}" has {self.rows:,}'
-                )
+                got = f'{len(column.values):,} rows, "{self.columns[0].name}" has {self.rows:,}'
+                raise ShapeError(f'column "{column.name}" has {got}')
 
     @property
     def names(self) -> list[str]:

@@ -18,6 +18,7 @@ MOST_THREADS = 256  # of the pool in csrc/threads.h
 OLDEST_CUDA = (12, 0)
 OLDEST_FOR_CUDA13 = (7, 5)  # compute capability: CUDA 13 left Maxwell, Pascal and Volta behind
 NEW_DRIVER = "sudo ubuntu-drivers install, or https://www.nvidia.com/drivers"
+IN_CONTAINER = "in a container: docker run --gpus all"
 
 THIS_MACHINE = Machine()
 
@@ -97,78 +98,93 @@ def _flag(name: str, value: str) -> bool:
     return value == "1"
 
 
-# ---------------------------------------------------------------- what is missing, in one line
+# ---------------------------------------------------------------- what is missing
 
 
-def native_problem(machine: Machine = THIS_MACHINE) -> str | None:
-    """None when the C++ kernels can be used; else what is wrong, and the command that mends it."""
-    rebuild = "pip install --force-reinstall --no-binary gpunet gpunet (in the source tree: pip install --force-reinstall --no-deps -e .)"
+class Problem(NamedTuple):
+    """What is wrong, and the command that mends it."""
+
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.mend}"
+
+
+def native_problem(machine: Machine = THIS_MACHINE) -> Problem | None:
+    """Why the C++ kernels cannot be used, or are of another version; None when all is well."""
+    rebuild = machine.rebuild()
     try:
         built_for = machine.native().version()
     except ModuleNotFoundError:
         if machine.compiler() is None:
-            return f"not built, and there is no C++ compiler: sudo apt install g++, then {rebuild}"
-        return f"not built: {rebuild}"
+            return Problem("not built, for want of a C++ compiler", f"sudo apt install g++ && {rebuild}")
+        return Problem("not built", rebuild)
     except ImportError as error:
-        return f"built, but cannot be loaded ({_first_line(error)}): {rebuild}"
-    return None if built_for == __version__ else f"built for gpunet {built_for}, this is {__version__}: {rebuild}"
+        return Problem(f"not loadable ({_first_line(error)})", rebuild)
+    return None if built_for == __version__ else Problem(f"built for gpunet {built_for}, this is {__version__}", rebuild)
 
 
 def cuda_problem(machine: Machine = THIS_MACHINE) -> str | None:
     """None when CUDA can be used through CuPy; else one line: what is missing, and the command that mends it."""
-    driver = machine.driver()
+    problem = _cuda_problem(machine.driver(), machine)
+    return None if problem is None else str(problem)
+
+
+def _cuda_problem(driver: Driver | None, machine: Machine) -> Problem | None:
+    if not machine.system().startswith("Linux"):
+        return Problem("CUDA is supported on Linux alone", "use device cpu")
     if driver is None:
-        return f"no NVIDIA driver (libcuda.so.1 is not there): {NEW_DRIVER}; in a container: docker run --gpus all"
+        return Problem("no NVIDIA driver (libcuda.so.1 is not there)", f"{NEW_DRIVER}; {IN_CONTAINER}")
     return _driver_problem(driver, machine) or _package_problem(driver, machine) or _cupy_problem(driver, machine)
 
 
-def _driver_problem(driver: Driver, machine: Machine) -> str | None:
+def _driver_problem(driver: Driver, machine: Machine) -> Problem | None:
     if driver.cuda < OLDEST_CUDA:
-        return f"{_named(driver)}, gpunet needs {_dotted(OLDEST_CUDA)} or newer: {NEW_DRIVER}"
-    visible = machine.visible_devices()
+        return Problem(f"{_offer(driver)}, gpunet needs {_dotted(OLDEST_CUDA)} or newer", NEW_DRIVER)
     if driver.gpus:
         return None
+    visible = machine.visible_devices()
     if visible is not None:
-        return f'no GPU is visible, CUDA_VISIBLE_DEVICES is "{visible}": unset CUDA_VISIBLE_DEVICES'
-    return f"the NVIDIA driver finds no GPU ({driver.error or 'it counts 0'}): see nvidia-smi; in a container: docker run --gpus all"
+        return Problem(f'no GPU is visible, CUDA_VISIBLE_DEVICES is "{visible}"', "unset CUDA_VISIBLE_DEVICES")
+    return Problem(f"the NVIDIA driver finds no GPU ({driver.error or 'it counts 0'})", f"nvidia-smi shows why; {IN_CONTAINER}")
 
 
-def _package_problem(driver: Driver, machine: Machine) -> str | None:
-    """CUDA runs on its own driver and on every newer one, never on an older one."""
-    found, install = list(machine.cupys()), _install(driver)
-    instead = f"pip uninstall -y {' '.join(found)} && {install}"
+def _package_problem(driver: Driver, machine: Machine) -> Problem | None:
+    """CuPy made for one CUDA runs on that one's driver and on every newer one, never on an older one."""
+    found = list(machine.cupys())
+    instead = f"pip uninstall -y {' '.join(found)} && {_install(driver)}"
     if len(found) > 1:
-        return f"{' and '.join(found)} are both installed, of which only one can work: {instead}"
-    toolkit = next((int(number) for name in found for number in re.findall(r"cuda(\d+)x", name)), None)
-    if toolkit is None:  # none, or one that was not made by CuPy's own wheels
+        return Problem(f"{' and '.join(found)} are installed, of which only one can work", instead)
+    made_for = next((int(number) for name in found for number in re.findall(r"cuda(\d+)x", name)), None)
+    if made_for is None:  # no CuPy, or one that was built elsewhere than for PyPI
         return None
-    if toolkit > driver.cuda[0]:
-        return f"{found[0]} is for CUDA {toolkit}, but {_named(driver)}: {instead}"
+    if made_for > driver.cuda[0]:
+        return Problem(f"{found[0]} is for CUDA {made_for}, but {_offer(driver)}", instead)
     old = _too_old_for_cuda13(driver)
-    if toolkit >= 13 and old is not None:
-        return f"{found[0]} does not run on {old.name} (compute capability {_dotted(old.capability)}): {instead}"
+    if made_for >= 13 and old is not None:
+        return Problem(f"{found[0]} does not run on {old.name} (compute capability {_dotted(old.capability)})", instead)
     return None
 
 
-def _cupy_problem(driver: Driver, machine: Machine) -> str | None:
+def _cupy_problem(driver: Driver, machine: Machine) -> Problem | None:
     install = _install(driver)
+    again = install.replace("install", "install --force-reinstall")
     try:
         cupy = machine.cupy()
-    except ModuleNotFoundError as error:
-        if error.name == "cupy":
-            return f"CuPy is not installed: {install}"
-        return f"CuPy cannot be imported ({_first_line(error)}): {_again(install)}"
-    except Exception as error:  # whatever a broken installation raises
-        return f"CuPy cannot be imported ({_first_line(error)}): {_again(install)}"
+    except Exception as error:  # a broken installation raises anything
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            return Problem("CuPy is not installed", install)
+        return Problem(f"CuPy cannot be imported ({_first_line(error)})", again)
     try:
         cupy.cuda.nvrtc.getVersion()
-    except Exception as error:  # the type depends on CuPy's version
-        return f"CuPy finds no CUDA compiler library ({_first_line(error)}): {install}"
+    except Exception as error:  # the type differs between CuPy's versions
+        return Problem(f"CuPy finds no CUDA libraries ({_first_line(error)})", install)
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
-        return f"CuPy cannot use the driver ({_first_line(error)}): {_again(install)}"
-    return None if count else f"CuPy finds no GPU, though {_named(driver)}: {_again(install)}"
+        return Problem(f"CuPy cannot use the driver ({_first_line(error)})", again)
+    return None if count else Problem("CuPy finds no GPU, though the driver does", again)
 
 
 def _install(driver: Driver) -> str:
@@ -176,15 +192,11 @@ def _install(driver: Driver) -> str:
     return f'pip install "gpunet[{extra}]"'
 
 
-def _again(install: str) -> str:
-    return install.replace("install", "install --force-reinstall")
-
-
 def _too_old_for_cuda13(driver: Driver) -> GPU | None:
     return next((gpu for gpu in driver.gpus if gpu.capability < OLDEST_FOR_CUDA13), None)
 
 
-def _named(driver: Driver) -> str:
+def _offer(driver: Driver) -> str:
     release = f" {driver.release}" if driver.release else ""
     return f"the NVIDIA driver{release} offers CUDA {_dotted(driver.cuda)}"
 
@@ -265,13 +277,14 @@ def _numpy() -> Fact:
 
 
 def _native(machine: Machine) -> Fact:
-    problem = native_problem(machine)
-    if problem is not None:
-        what, _, mend = problem.partition(": ")
-        return Fact("kernels", f"{what}; NumPy serves, slower", None, mend)
-    native = machine.native()
+    what, mend = native_problem(machine) or (None, None)
+    try:
+        native = machine.native()
+    except ImportError:
+        return Fact("kernels", f"NumPy's, slower: the C++ kernels are {what}", None, mend)
     usable = list(native.isas())
-    return Fact("kernels", f"C++, {native.isa()} (of {', '.join(usable)})", {"isa": native.isa(), "isas": usable})
+    text = f"C++, {native.isa()} of {', '.join(usable)}" + (f"; {what}" if what else "")
+    return Fact("kernels", text, {"isa": native.isa(), "isas": usable}, mend)
 
 
 def _cuda(driver: Driver | None, machine: Machine) -> Iterator[Fact]:
@@ -280,13 +293,13 @@ def _cuda(driver: Driver | None, machine: Machine) -> Iterator[Fact]:
     else:
         text = f"{driver.release or 'NVIDIA'}, CUDA {_dotted(driver.cuda)}" + (f", {driver.error}" if driver.error else "")
         yield Fact("driver", text, {"release": driver.release, "cuda": _dotted(driver.cuda), "error": driver.error})
-        for index, gpu in enumerate(driver.gpus):
-            text = f"{gpu.name}, {gpu.memory / 2**30:.1f} GiB, compute capability {_dotted(gpu.capability)}"
-            yield Fact(f"cuda:{index}", text, {"name": gpu.name, "memory": gpu.memory, "capability": _dotted(gpu.capability)})
+    for index, gpu in enumerate(driver.gpus if driver else ()):
+        text = f"{gpu.name}, {gpu.memory / 2**30:.1f} GiB, compute capability {_dotted(gpu.capability)}"
+        yield Fact(f"cuda:{index}", text, {"name": gpu.name, "memory": gpu.memory, "capability": _dotted(gpu.capability)})
     found = machine.cupys()
     yield Fact("cupy", ", ".join(f"{name} {version}" for name, version in found.items()) or "none", found)
-    problem = cuda_problem(machine)
-    yield Fact("cuda", "usable" if problem is None else f"not usable: {problem}", problem is None)
+    problem = _cuda_problem(driver, machine)
+    yield Fact("cuda", f"not usable, {problem.what}" if problem else "usable", problem is None, problem and problem.mend)
 
 
 def _extras(machine: Machine) -> Iterator[Fact]:

@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,6 +137,12 @@ class Machine:
         """The C++ compiler that an installation would use."""
         found = (shutil.which(name) for name in (os.environ.get("CXX"), "c++", "g++", "clang++") if name)
         return next((path for path in found if path), None)
+
+    def rebuild(self) -> str:
+        """The command that builds the kernels again; pip's cache would bring back the wheel that has none."""
+        source = Path(__file__).parents[2]
+        what = f"-e {shlex.quote(str(source))}" if (source / "setup.py").is_file() else "--no-cache-dir --no-binary gpunet gpunet"
+        return f"pip install --force-reinstall --no-deps {what}"
 
     def version(self, package: str) -> str | None:
         from importlib import metadata  # takes 20 ms, which `import gpunet.nn` need not pay

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..devices import Device
-from ..errors import ConfigError, DeviceError, DTypeError, GraphError, ShapeError, TraceError, did_you_mean
+from ..errors import ConfigError, DeviceError, DTypeError, GraphError, RangeError, ShapeError, TraceError, did_you_mean
 from .node import Node, Recorder, Spec, mode, set_mode
 from .tape import walk
 from .tensor import DEFAULT_DTYPE, Tensor
@@ -98,9 +98,9 @@ class Op:
         for a in args:
             if a.device is not device:
                 raise DeviceError(f"{self.name}: Tensors on {device.name} and on {a.device.name}. Move one with .to({device.name!r})")
-        if mode.trace is not None:
-            return self._record(mode.trace, args, settings, device)
         try:
+            if mode.trace is not None:
+                return self._record(mode.trace, args, settings, device)
             return self._run(args, settings, device)
         except Exception as error:
             self._explain(error, args)
@@ -222,7 +222,7 @@ class Op:
 
     def _explain(self, error: Exception, args: Sequence[Tensor]) -> None:
         """Raise something better than `error` where the cause can be told; only called once it has gone wrong."""
-        if any(isinstance(a.value, Spec) for a in args):
+        if mode.trace is None and any(isinstance(a.value, Spec) for a in args):
             raise TraceError(f"{self.name} got a Tensor that a traced function left behind. Return it from that function instead") from None
         if not self.variadic and len(args) != len(self.ins):
             raise ConfigError(
@@ -231,6 +231,8 @@ class Op:
             ) from None
         if isinstance(error, (ShapeError, DTypeError)) and not str(error).startswith(f"{self.name}:"):
             raise type(error)(f"{self.name}: {error}") from None
+        if type(error) is IndexError:  # a kernel's
+            raise RangeError(str(error)) from None
 
     # ------------------------------------------------------------------ walking back through it
 

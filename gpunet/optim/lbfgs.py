@@ -175,6 +175,8 @@ def wolfe(
     else:
         return low
     for _ in range(most - used):  # low is the best so far, and between low and high lies a step that serves
+        if abs(high.a - low.a) <= 1e-9 * max(low.a, high.a):
+            break  # values closer together than their rounding have shrunk the interval to nothing
         now = probe(_between(low, high))
         if not enough(now) or now.value >= low.value:
             high = now

@@ -1,0 +1,184 @@
+// The module gpunet._cpu: the choice of instruction set, the threads, and what the bindings share.
+#include "bind.h"
+
+#include <cstdint>
+#include <vector>
+
+#include "activations.h"
+
+#if !defined(GPUNET_VERSION)
+#define GPUNET_VERSION "unknown"
+#endif
+
+namespace gpunet {
+namespace {
+
+bool supported(const Kernels& k) {
+#if defined(GPUNET_X86)
+  if (&k == &avx512_kernels)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+  if (&k == &avx2_kernels) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+  return &k == &portable_kernels;
+}
+
+std::vector<const Kernels*> find_usable() {
+  std::vector<const Kernels*> found;
+#if defined(GPUNET_X86)
+  for (const Kernels* k : {&avx512_kernels, &avx2_kernels})
+    if (supported(*k)) found.push_back(k);
+#endif
+  if (supported(portable_kernels)) found.push_back(&portable_kernels);
+  return found;
+}
+
+const std::vector<const Kernels*> usable_kernels = find_usable();
+const Kernels* chosen = usable_kernels.front();
+
+py::list isas() {
+  py::list names;
+  for (const Kernels* k : usable_kernels) names.append(k->name);
+  return names;
+}
+
+void set_isa(const std::string& name) {
+  std::string known;
+  for (const Kernels* k : usable_kernels) {
+    if (name == k->name) {
+      chosen = k;
+      return;
+    }
+    known += (known.empty() ? "" : ", ") + std::string(k->name);
+  }
+  throw py::value_error("set_isa: \"" + name + "\" cannot be had on this processor; usable: " + known);
+}
+
+void set_threads(int n) {
+  constexpr int kMost = 256;
+  if (n < 1 || n > kMost)
+    throw py::value_error("set_threads: expected 1.." + std::to_string(kMost) + ", got " + std::to_string(n));
+  set_thread_count(n);
+}
+
+struct ActivationName { std::string_view name; bool needs_input; };
+#define GPUNET_ROW(name) {#name, act::name::needs_input},
+constexpr ActivationName kActivations[] = {GPUNET_ACTIVATIONS(GPUNET_ROW)};
+#undef GPUNET_ROW
+
+bool among(const Array* a, Arrays list) {
+  for (const Array* b : list)
+    if (a == b) return true;
+  return false;
+}
+
+}  // namespace
+
+const Kernels& kernels() { return *chosen; }
+
+int find_activation(std::string_view name) {
+  for (int i = 0; i < int(std::size(kActivations)); ++i)
+    if (kActivations[i].name == name) return i;
+  return -1;
+}
+bool needs_input(int act) { return kActivations[act].needs_input; }
+
+Array::Array(py::handle h) {
+  if (!py::isinstance<py::array>(h)) return;
+  const auto a = py::reinterpret_borrow<py::array>(h);
+  const py::dtype dtype = a.dtype();
+  const char kind = dtype.kind();
+  data = const_cast<void*>(a.data());
+  rank = int(a.ndim()), size = a.size(), item = a.itemsize();
+  shape = a.shape(), strides = a.strides();
+  contiguous = a.flags() & py::array::c_style;
+  writeable = a.writeable();
+  plain = (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) && dtype.byteorder() != '>';
+  if (kind == 'f') type = item == 4 ? Type::float32 : item == 8 ? Type::float64 : Type::other;
+  if (kind == 'i') type = item == 4 ? Type::int32 : item == 8 ? Type::int64 : Type::other;
+}
+
+bool Array::same_shape(const Array& other) const {
+  if (rank != other.rank) return false;
+  for (int i = 0; i < rank; ++i)
+    if (shape[i] != other.shape[i]) return false;
+  return true;
+}
+
+bool Array::is(std::initializer_list<py::ssize_t> sizes) const {
+  return rank == int(sizes.size()) && std::equal(sizes.begin(), sizes.end(), shape);
+}
+
+std::string Array::text() const {
+  std::string s = "(";
+  for (int i = 0; i < rank; ++i) s += (i ? ", " : "") + std::to_string(shape[i]);
+  return s + (rank == 1 ? ",)" : ")");
+}
+
+py::object declined() { return py::reinterpret_borrow<py::object>(Py_NotImplemented); }
+
+double scalar(py::handle h) {
+  if (PyFloat_Check(h.ptr())) return PyFloat_AS_DOUBLE(h.ptr());
+  const Array a(h);
+  if (a.rank == 0 && a.plain && a.type == Type::float64) return *a.as<double>();
+  const double value = PyFloat_AsDouble(h.ptr());
+  if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
+  return value;
+}
+
+long long integer(py::handle h) {
+  const Array a(h);
+  if (a.data && a.rank == 0 && a.plain && a.type == Type::int64) return *a.as<std::int64_t>();
+  const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(h.ptr()));
+  if (!index) throw py::error_already_set();
+  const long long value = PyLong_AsLongLong(index.ptr());
+  if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
+  return value;
+}
+
+void shape_error(const char* kernel, std::initializer_list<std::pair<const char*, const Array*>> arrays) {
+  std::string message = std::string(kernel) + ": shapes do not fit:";
+  for (const auto& [name, array] : arrays) message += std::string(" ") + name + " " + array->text();
+  throw py::value_error(message);
+}
+
+bool overlap_allowed(Arrays outs, Arrays ins, Arrays in_place) {
+  const auto bytes = [](const Array* a) { return a->size * a->item; };
+  const auto apart = [&](const Array* a, const Array* b) {
+    const char *p = a->as<char>(), *q = b->as<char>();
+    return p + bytes(a) <= q || q + bytes(b) <= p;
+  };
+  for (const Array* out : outs) {
+    for (const Array* in : ins)
+      if (!apart(out, in) && !(among(in, in_place) && out->data == in->data)) return false;
+    for (const Array* other : outs)
+      if (other != out && !apart(out, other)) return false;
+  }
+  return true;
+}
+
+bool usable(Arrays outs, Arrays ins, Arrays views) {
+  const Type type = (*outs.begin())->type;
+  if (type != Type::float32 && type != Type::float64) return false;
+  for (const Array* a : outs)
+    if (a->type != type || !a->plain || !a->contiguous || !a->writeable) return false;
+  for (const Array* a : ins)
+    if (a->type != type || !a->plain || !(a->contiguous || among(a, views))) return false;
+  return true;
+}
+
+}  // namespace gpunet
+
+PYBIND11_MODULE(_cpu, m) {
+  using namespace gpunet;
+  m.doc() = "The C++ kernels: kernel(*outs, *ins, **settings); NotImplemented where one declines.";
+  m.def("isas", &isas, "Names of the usable instruction sets, best first.");
+  m.def("isa", [] { return kernels().name; }, "The instruction set in use.");
+  m.def("set_isa", &set_isa, py::arg("name"));
+  m.def("set_threads", &set_threads, py::arg("n"));
+  m.def("threads", &thread_count);
+  m.def("version", [] { return GPUNET_VERSION; });
+  bind_kernels(m);
+  bind_rows(m);
+  bind_updates(m);
+}

@@ -1,0 +1,214 @@
+// Bindings of the kernels on tensors: activations, products, softmax.
+#include "bind.h"
+
+namespace gpunet {
+namespace {
+
+double activation_cost(int act) { return act <= find_activation("leaky_relu") ? kCheap : kCostly; }
+
+py::object elementwise(const char* name, Formula formula, const Array& out, const Array& x) {
+  if (!usable({&out}, {&x}) || !overlap_allowed({&out}, {&x}, {&x})) return declined();
+  if (!out.same_shape(x)) shape_error(name, {{"out", &out}, {"x", &x}});
+  by_type(out.type, [&](auto zero) {
+    using T = decltype(zero);
+    launch(table<T>().elementwise, {out.as<T>(), x.as<T>(), x.size, formula}, kCostly * x.size);
+  });
+  return done();
+}
+
+py::object activation(const Array& out, const Array& x, int act, double alpha) {
+  if (act < 0 || !usable({&out}, {&x}) || !overlap_allowed({&out}, {&x}, {&x})) return declined();
+  if (!out.same_shape(x)) shape_error("activation", {{"out", &out}, {"x", &x}});
+  by_type(out.type, [&](auto zero) {
+    using T = decltype(zero);
+    launch(table<T>().activation, {out.as<T>(), x.as<T>(), x.size, act, T(alpha)}, activation_cost(act) * x.size);
+  });
+  return done();
+}
+
+// With a negative alpha the sign of the output no longer tells the sign of the input.
+bool slope_known(int act, double alpha) { return act >= 0 && (needs_input(act) || !(alpha < 0)); }
+
+py::object activation_vjp(const Array& out, const Array& g, const Array& s, int act, double alpha) {
+  if (!slope_known(act, alpha) || !usable({&out}, {&g, &s}) || !overlap_allowed({&out}, {&g, &s}, {&g, &s})) return declined();
+  if (!out.same_shape(g) || !out.same_shape(s)) shape_error("activation_vjp", {{"out", &out}, {"g", &g}, {"s", &s}});
+  by_type(out.type, [&](auto zero) {
+    using T = decltype(zero);
+    launch(table<T>().activation_vjp, {out.as<T>(), g.as<T>(), s.as<T>(), g.size, act, T(alpha)},
+           (needs_input(act) ? kCostly : kCheap) * g.size);
+  });
+  return done();
+}
+
+// A matrix or a stack of them, as it lies or transposed; nothing where neither fits.
+template <class T> std::optional<Matrix<T>> matrix(const Array& a) {
+  const int r = a.rank - 2;
+  const py::ssize_t rows = a.shape[r], cols = a.shape[r + 1], item = a.item;
+  const py::ssize_t row = a.strides[r], col = a.strides[r + 1];
+  const bool stacked = r == 0 || a.shape[0] == 1 || a.size == 0 || a.strides[0] == rows * cols * item;
+  const long next = r == 0 ? 0 : rows * cols;
+  if (!stacked) return std::nullopt;
+  if (a.contiguous || a.size == 0) return Matrix<T>{a.as<T>(), cols, 1, next};
+  if ((cols == 1 || col == item) && (rows == 1 || row == cols * item)) return Matrix<T>{a.as<T>(), cols, 1, next};
+  if ((rows == 1 || row == item) && (cols == 1 || col == rows * item)) return Matrix<T>{a.as<T>(), 1, rows, next};
+  return std::nullopt;
+}
+
+// A stack on the left and one matrix on the right are one tall product.
+template <class T> void flatten(Product<T>& p) {
+  if (p.count > 1 && !p.b.next && p.a.next && p.a.col == 1 && !p.bias) p.m *= p.count, p.count = 1;
+}
+
+template <class T> void launch_product(Product<T> p, double act_cost = 0) {
+  flatten(p);
+  launch(table<T>().product, p, p.count * p.m * (p.n * (2.0 * p.k + act_cost)));
+}
+
+py::object matmul(const Array& out, const Array& x, const Array& y) {
+  const auto ranked = [](const Array& a) { return a.rank == 2 || a.rank == 3; };
+  if (!usable({&out}, {&x, &y}, {&x, &y}) || !ranked(x) || !ranked(y) || out.rank != std::max(x.rank, y.rank)) return declined();
+  if (!overlap_allowed({&out}, {&x, &y})) return declined();
+  const auto m = x.shape[x.rank - 2], k = x.shape[x.rank - 1], n = y.shape[y.rank - 1];
+  const auto count = out.rank == 2 ? 1 : x.rank == 3 ? x.shape[0] : y.shape[0];
+  if (y.shape[y.rank - 2] != k || (x.rank == 3 && y.rank == 3 && y.shape[0] != count) ||
+      !(out.rank == 2 ? out.is({m, n}) : out.is({count, m, n})))
+    shape_error("matmul", {{"out", &out}, {"x", &x}, {"y", &y}});
+  bool fits = true;
+  by_type(out.type, [&](auto zero) {
+    using T = decltype(zero);
+    const auto a = matrix<T>(x), b = matrix<T>(y);
+    fits = a && b;
+    if (fits) launch_product<T>({out.as<T>(), out.as<T>(), *a, *b, nullptr, m, n, k, count, 0, T(0)});
+  });
+  return fits ? done() : declined();
+}
+
+py::object linear(const char* name, const Array& out, const Array& z, const Array& x, const Array& w, const Array& b, int act,
+                  double alpha) {
+  const bool keep = out.data != z.data;
+  if (act < 0 || !usable({&out, &z}, {&x, &w, &b})) return declined();
+  if (!(keep ? overlap_allowed({&out, &z}, {&x, &w, &b}) : overlap_allowed({&out}, {&x, &w, &b}))) return declined();
+  const int r = x.rank;
+  if ((r != 2 && r != 3) || w.rank != r || b.rank != r - 1 || out.rank != r || z.rank != r) return declined();
+  const auto m = x.shape[r - 2], k = x.shape[r - 1], n = w.shape[r - 1], count = r == 3 ? x.shape[0] : 1;
+  const bool fits = r == 2 ? w.is({k, n}) && b.is({n}) && out.is({m, n}) && z.is({m, n})
+                           : w.is({count, k, n}) && b.is({count, n}) && out.is({count, m, n}) && z.is({count, m, n});
+  if (!fits) shape_error(name, {{"out", &out}, {"x", &x}, {"w", &w}, {"b", &b}});
+  by_type(out.type, [&](auto zero) {
+    using T = decltype(zero);
+    launch_product<T>({out.as<T>(), z.as<T>(), {x.as<T>(), k, 1, m * k}, {w.as<T>(), n, 1, k * n}, b.as<T>(), m, n, k, count,
+                       act, T(alpha)}, activation_cost(act));
+  });
+  return done();
+}
+
+py::object linear_vjp(const Array& dz, const Array& db, const Array& g, const Array& s, int act, double alpha) {
+  if (!slope_known(act, alpha) || !usable({&dz, &db}, {&g, &s})) return declined();
+  if (!overlap_allowed({&dz, &db}, {&g, &s}, {&g, &s})) return declined();
+  const int r = g.rank;
+  if (r != 2 && r != 3) return declined();
+  const auto rows = g.shape[r - 2], cols = g.shape[r - 1], count = r == 3 ? g.shape[0] : 1;
+  if (!dz.same_shape(g) || !s.same_shape(g) || !(r == 2 ? db.is({cols}) : db.is({count, cols})))
+    shape_error("linear_vjp", {{"dz", &dz}, {"db", &db}, {"g", &g}, {"s", &s}});
+  by_type(g.type, [&](auto zero) {
+    using T = decltype(zero);
+    launch(table<T>().linear_vjp, {dz.as<T>(), db.as<T>(), g.as<T>(), s.as<T>(), rows, cols, count, act, T(alpha)},
+           (needs_input(act) ? kCostly : kCheap) * g.size);
+  });
+  return done();
+}
+
+py::object softmax(const char* name, bool log, const Array& out, const Array& x) {
+  if (!usable({&out}, {&x}) || x.rank < 1 || !overlap_allowed({&out}, {&x}, {&x})) return declined();
+  if (!out.same_shape(x)) shape_error(name, {{"out", &out}, {"x", &x}});
+  const long cols = x.shape[x.rank - 1], rows = cols ? x.size / cols : 0;
+  by_type(out.type, [&](auto zero) {
+    using T = decltype(zero);
+    launch(table<T>().softmax, {out.as<T>(), x.as<T>(), rows, cols, log}, kCostly * x.size);
+  });
+  return done();
+}
+
+Index checked_targets(const char* name, const Array& t, long cols) {
+  const Index target{t.data, t.type == Type::int64};
+  for (long i = 0; i < t.size; ++i)
+    if (target[i] < 0 || target[i] >= cols)
+      throw py::index_error(std::string(name) + ": row " + std::to_string(i) + " has target " + std::to_string(target[i]) +
+                            ", expected 0.." + std::to_string(cols - 1) + " (c = " + std::to_string(cols) + ")");
+  return target;
+}
+
+bool index_like(const Array& a) { return a.plain && a.contiguous && (a.type == Type::int32 || a.type == Type::int64); }
+
+py::object cross_entropy(const Array& out, const Array& z, const Array& t, double smoothing) {
+  const char* name = "softmax_cross_entropy";
+  if (!usable({&out}, {&z}) || !index_like(t) || z.rank != 2 || t.rank != 1 || out.rank != 1) return declined();
+  if (!overlap_allowed({&out}, {&z, &t})) return declined();
+  const auto rows = z.shape[0], cols = z.shape[1];
+  if (!t.is({rows}) || !out.is({rows})) shape_error(name, {{"out", &out}, {"z", &z}, {"t", &t}});
+  const Index target = checked_targets(name, t, cols);
+  by_type(out.type, [&](auto zero) {
+    using T = decltype(zero);
+    launch(table<T>().cross_entropy, {out.as<T>(), nullptr, z.as<T>(), target, rows, cols, smoothing}, kCostly * z.size);
+  });
+  return done();
+}
+
+py::object cross_entropy_vjp(const Array& out, const Array& g, const Array& z, const Array& t, double smoothing) {
+  const char* name = "softmax_cross_entropy_vjp";
+  if (!usable({&out}, {&g, &z}) || !index_like(t) || z.rank != 2 || t.rank != 1 || g.rank != 1) return declined();
+  if (!overlap_allowed({&out}, {&g, &z, &t}, {&z})) return declined();
+  const auto rows = z.shape[0], cols = z.shape[1];
+  if (!t.is({rows}) || !g.is({rows}) || !out.same_shape(z)) shape_error(name, {{"out", &out}, {"g", &g}, {"z", &z}, {"t", &t}});
+  const Index target = checked_targets(name, t, cols);
+  by_type(out.type, [&](auto zero) {
+    using T = decltype(zero);
+    launch(table<T>().cross_entropy_vjp, {out.as<T>(), g.as<T>(), z.as<T>(), target, rows, cols, smoothing}, kCostly * z.size);
+  });
+  return done();
+}
+
+}  // namespace
+
+void bind_kernels(py::module_& m) {
+  using py::arg, py::handle, py::kw_only;
+  using Name = std::string_view;
+  m.def("exp", [](handle out, handle x) { return elementwise("exp", Formula::exp, out, x); }, arg("out"), arg("x"));
+  m.def("log", [](handle out, handle x) { return elementwise("log", Formula::log, out, x); }, arg("out"), arg("x"));
+  m.def("erf", [](handle out, handle x) { return elementwise("erf", Formula::erf, out, x); }, arg("out"), arg("x"));
+  m.def("activation",
+        [](handle out, handle x, Name act, double alpha) { return activation(out, x, find_activation(act), alpha); },
+        arg("out"), arg("x"), kw_only(), arg("act"), arg("alpha"));
+  m.def("activation_vjp",
+        [](handle out, handle g, handle s, Name act, double alpha) {
+          return activation_vjp(out, g, s, find_activation(act), alpha);
+        },
+        arg("out"), arg("g"), arg("s"), kw_only(), arg("act"), arg("alpha"));
+  m.def("matmul", [](handle out, handle x, handle y) { return matmul(out, x, y); }, arg("out"), arg("x"), arg("y"));
+  m.def("linear",
+        [](handle out, handle x, handle w, handle b, Name act, double alpha) {
+          const Array z(out);
+          return linear("linear", z, z, x, w, b, find_activation(act), alpha);
+        },
+        arg("out"), arg("x"), arg("w"), arg("b"), kw_only(), arg("act"), arg("alpha"));
+  m.def("linear_keep",
+        [](handle out, handle z, handle x, handle w, handle b, Name act, double alpha) {
+          return linear("linear_keep", out, z, x, w, b, find_activation(act), alpha);
+        },
+        arg("out"), arg("z"), arg("x"), arg("w"), arg("b"), kw_only(), arg("act"), arg("alpha"));
+  m.def("linear_vjp",
+        [](handle dz, handle db, handle g, handle s, Name act, double alpha) {
+          return linear_vjp(dz, db, g, s, find_activation(act), alpha);
+        },
+        arg("dz"), arg("db"), arg("g"), arg("s"), kw_only(), arg("act"), arg("alpha"));
+  m.def("softmax", [](handle out, handle x) { return softmax("softmax", false, out, x); }, arg("out"), arg("x"));
+  m.def("log_softmax", [](handle out, handle x) { return softmax("log_softmax", true, out, x); }, arg("out"), arg("x"));
+  m.def("softmax_cross_entropy",
+        [](handle out, handle z, handle t, double smoothing) { return cross_entropy(out, z, t, smoothing); },
+        arg("out"), arg("z"), arg("t"), kw_only(), arg("smoothing"));
+  m.def("softmax_cross_entropy_vjp",
+        [](handle out, handle g, handle z, handle t, double smoothing) { return cross_entropy_vjp(out, g, z, t, smoothing); },
+        arg("out"), arg("g"), arg("z"), arg("t"), kw_only(), arg("smoothing"));
+}
+
+}  // namespace gpunet

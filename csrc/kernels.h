@@ -1,0 +1,115 @@
+// What each kernel is told, and the table in which one instruction set's kernels stand.
+//
+// A kernel does the share `part.index` of `part.count` of its work. Shares own what they write and a reduction is never
+// split between them, so the bits do not depend on the count. Nothing here allocates, locks or knows Python.
+#pragma once
+
+namespace gpunet {
+
+struct Part { int index, count; };
+
+// Row numbers as they come from NumPy: int32 or int64.
+struct Index {
+  const void* data;
+  bool wide;
+  long long operator[](long i) const {
+    return wide ? static_cast<const long long*>(data)[i] : static_cast<const int*>(data)[i];
+  }
+};
+
+enum class Formula { exp, log, erf };
+
+template <class T> struct Elementwise { T* out; const T* x; long n; Formula formula; };
+template <class T> struct Activation { T* out; const T* x; long n; int act; T alpha; };
+template <class T> struct ActivationVjp { T* out; const T* g; const T* saved; long n; int act; T alpha; };
+
+// A matrix that may be a transposed view: element (i, j) stands at data[i * row + j * col]; one of the two is 1.
+template <class T> struct Matrix { const T* data; long row, col, next; };  // next: to the next matrix of a stack, 0 if shared
+
+// z = bias + a b, out = act(z), for `count` matrices (m, k) x (k, n); z and out may be one. No bias: nullptr.
+template <class T> struct Product {
+  T *out, *z;
+  Matrix<T> a, b;
+  const T* bias;
+  long m, n, k, count;
+  int act;
+  T alpha;
+};
+
+// dz = g act'(saved), db = the sums of its columns, for `count` matrices (rows, cols).
+template <class T> struct LinearVjp {
+  T *dz, *db;
+  const T *g, *saved;
+  long rows, cols, count;
+  int act;
+  T alpha;
+};
+
+template <class T> struct Softmax { T* out; const T* z; long rows, cols; bool log; };
+
+// Label smoothing e: the target distribution is (1 - e) at the target and e / cols everywhere.
+template <class T> struct CrossEntropy {
+  T* out;        // losses [rows], or in the vjp [rows, cols]
+  const T* g;    // [rows], in the vjp
+  const T* z;    // [rows, cols]
+  Index target;  // [rows], in range: whoever calls has looked
+  long rows, cols;
+  double smoothing;
+};
+
+template <class T> struct Dropout {
+  T* out;
+  const T* x;
+  long n;
+  double rate;
+  unsigned long long seed;
+  unsigned stream, step;
+};
+
+struct Gather { char* out; const char* x; Index rows; long n, row_bytes; };
+template <class T> struct ScatterAdd { T* out; const T* g; Index rows; long n, length, width; };
+
+// Optimizers: flat vectors in, the new ones out, each `new` the same memory as its `old` or apart from it.
+template <class T> struct Change { T* out; const T* in; };
+
+struct SgdRule { double lr, momentum, decay; bool nesterov; };
+struct AdagradRule { double lr, eps, decay; };
+struct RmspropRule { double lr, rho, eps, momentum, decay; };
+struct LionRule { double lr, beta1, beta2, decay; };
+// p -= (gradient g + moment m') / (sqrt(v') root + eps), with the bias corrections already in the factors.
+struct AdamRule { double beta1, beta2, eps, root, moment, gradient, shrink, decay; };
+
+template <class T, class Rule> struct Update { Change<T> p, m, v; const T* g; long n; Rule rule; };
+
+template <class T> using Kernel = void (*)(const T&, Part);
+
+template <class T> struct Table {
+  Kernel<Elementwise<T>> elementwise;
+  Kernel<Activation<T>> activation;
+  Kernel<ActivationVjp<T>> activation_vjp;
+  Kernel<Product<T>> product;
+  Kernel<LinearVjp<T>> linear_vjp;
+  Kernel<Softmax<T>> softmax;
+  Kernel<CrossEntropy<T>> cross_entropy, cross_entropy_vjp;
+  Kernel<Dropout<T>> dropout;
+  Kernel<ScatterAdd<T>> scatter_add;
+  Kernel<Update<T, SgdRule>> sgd;
+  Kernel<Update<T, AdagradRule>> adagrad;
+  Kernel<Update<T, RmspropRule>> rmsprop;
+  Kernel<Update<T, AdamRule>> adam;
+  Kernel<Update<T, LionRule>> lion;
+};
+
+struct Kernels {
+  const char* name;
+  Kernel<Gather> gather;
+  Table<float> f32;
+  Table<double> f64;
+};
+
+extern const Kernels portable_kernels, avx2_kernels, avx512_kernels;
+
+// Memory of the calling thread, 64-byte aligned, kept between calls; a second call may move it.
+void* scratch(unsigned long bytes);
+
+}  // namespace gpunet

@@ -1,0 +1,6 @@
+// The kernels for AVX-512 (F, VL, DQ, BW).
+#include "kernels.inc"
+
+namespace gpunet {
+const Kernels avx512_kernels = {"avx512", gather, kTable<float>, kTable<double>};
+}

@@ -1,0 +1,84 @@
+// A number is a float, a double or, on the host, a whole vector of them: what the formulas need to know of each.
+//
+// num<T>::S is the element type and num<T>::U the unsigned integer of its width, lane by lane. vec.h adds the vector
+// types. Conditions are written `mask ? a : b`, which means the same for one number and for a vector of GCC or Clang.
+#pragma once
+
+#if defined(__CUDACC__)
+#define HD __device__ __forceinline__
+#else
+#define HD inline __attribute__((always_inline))
+#endif
+
+namespace gpunet {
+
+template <class T> struct num;
+
+template <> struct num<float> {
+  typedef float S;
+  typedef unsigned int U;
+#if defined(__CUDACC__)
+  static HD U bits(float x) { return __float_as_uint(x); }
+  static HD float from_bits(U u) { return __uint_as_float(u); }
+  static HD float fma(float a, float b, float c) { return fmaf(a, b, c); }
+#else
+  static HD U bits(float x) { U u; __builtin_memcpy(&u, &x, sizeof u); return u; }
+  static HD float from_bits(U u) { float x; __builtin_memcpy(&x, &u, sizeof x); return x; }
+  static HD float fma(float a, float b, float c) { return a * b + c; }
+#endif
+};
+
+template <> struct num<double> {
+  typedef double S;
+  typedef unsigned long long U;
+#if defined(__CUDACC__)
+  static HD U bits(double x) { return (U)__double_as_longlong(x); }
+  static HD double from_bits(U u) { return __longlong_as_double((long long)u); }
+  static HD double fma(double a, double b, double c) { return ::fma(a, b, c); }
+#else
+  static HD U bits(double x) { U u; __builtin_memcpy(&u, &x, sizeof u); return u; }
+  static HD double from_bits(U u) { double x; __builtin_memcpy(&x, &u, sizeof x); return x; }
+  static HD double fma(double a, double b, double c) { return a * b + c; }
+#endif
+};
+
+// How the bits of an IEEE number are laid out.
+template <class S> struct ieee;
+template <> struct ieee<float> {
+  static constexpr unsigned sign = 0x80000000u, mantissa = 0x007fffffu, infinity = 0x7f800000u, one = 0x3f800000u;
+  static constexpr int digits = 23, bias = 127;
+};
+template <> struct ieee<double> {
+  static constexpr unsigned long long sign = 0x8000000000000000ull, mantissa = 0x000fffffffffffffull,
+                                      infinity = 0x7ff0000000000000ull, one = 0x3ff0000000000000ull;
+  static constexpr int digits = 52, bias = 1023;
+};
+
+template <class T> HD T fma(T a, T b, T c) { return num<T>::fma(a, b, c); }
+template <class T> HD T all(typename num<T>::S x) { return x - T{}; }
+template <class T> HD T infinity() { return all<T>(num<typename num<T>::S>::from_bits(ieee<typename num<T>::S>::infinity)); }
+
+template <class T> HD T abs(T x) {
+  typedef num<T> N;
+  return N::from_bits(N::bits(x) & ~ieee<typename N::S>::sign);
+}
+
+template <class T> HD T copysign(T magnitude, T sign) {
+  typedef num<T> N;
+  const auto s = ieee<typename N::S>::sign;
+  return N::from_bits((N::bits(magnitude) & ~s) | (N::bits(sign) & s));
+}
+
+// x held between lo and hi; NaN stays NaN.
+template <class T> HD T clamp(T x, typename num<T>::S lo, typename num<T>::S hi) {
+  x = x < all<T>(lo) ? all<T>(lo) : x;
+  return x > all<T>(hi) ? all<T>(hi) : x;
+}
+
+// c0 + x c1 + x^2 c2 + ..., by Horner's rule.
+template <class T> HD T poly(T, typename num<T>::S c) { return all<T>(c); }
+template <class T, class... C> HD T poly(T x, typename num<T>::S c, C... rest) {
+  return fma(x, poly(x, rest...), all<T>(c));
+}
+
+}  // namespace gpunet

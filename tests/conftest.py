@@ -1,0 +1,212 @@
+"""The devices every test can run on, and what hypothesis may take its time for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from gpunet.devices import Device, cpu, cuda, environment
+from gpunet.devices.cpu import CPU, KERNELS
+from gpunet.devices.cuda import CUDA
+
+settings.register_profile("gpunet", deadline=None, derandomize=True, max_examples=60, print_blob=True)
+settings.load_profile("gpunet")
+
+
+# ---------------------------------------------------------------- fresh memory that shows a forgotten write
+
+
+def poison(array: Any) -> Any:
+    """NaN in floats, -1 in integers, True in bools: seldom what an op would write."""
+    array.fill({"f": np.nan, "b": True, "u": 255}.get(array.dtype.kind, -1))
+    return array
+
+
+class PoisonedCPU(CPU):
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return poison(super().empty(shape, dtype))
+
+
+class DecliningCPU(PoisonedCPU):
+    """Has a kernel of every name, and each declines: the way composites go on devices with kernels."""
+
+    def __init__(self) -> None:
+        super().__init__(native=False)
+        self.kernels = dict.fromkeys(KERNELS, lambda *arrays, **settings: NotImplemented)
+
+
+# ---------------------------------------------------------------- a module that behaves like CuPy, on NumPy
+
+
+class DeviceArray(np.ndarray):
+    """As cupy.ndarray: it does not mix with host arrays, and its reductions stay arrays without axes."""
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **settings: Any) -> Any:
+        refuse_host(inputs, out)
+        if out is None:
+            return to_device(getattr(ufunc, method)(*map(plain, inputs), **settings))
+        getattr(ufunc, method)(*map(plain, inputs), out=tuple(map(plain, out)), **settings)
+        return out[0] if len(out) == 1 else out
+
+    def __array_function__(self, function: Any, types: Any, args: Any, settings: Any) -> Any:
+        refuse_host(args, settings.values())
+        return to_device(function(*plain(args), **{name: plain(value) for name, value in settings.items()}))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        refuse_host((value,))
+        super().__setitem__(index, value)
+
+
+def refuse_host(*groups: Any) -> None:
+    for value in groups:
+        if isinstance(value, np.ndarray) and not isinstance(value, DeviceArray):
+            raise TypeError(f"Unsupported type {type(value)}")  # as CuPy says it
+        if not isinstance(value, (np.ndarray, str, type(None))) and hasattr(value, "__iter__"):
+            refuse_host(*value)
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(plain, value))
+    return value.view(np.ndarray) if isinstance(value, DeviceArray) else value
+
+
+def to_device(value: Any) -> Any:
+    return np.asarray(value).view(DeviceArray) if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+class StandInCupy:
+    """NumPy's functions on DeviceArrays, and the few of CuPy's own that gpunet calls."""
+
+    class cuda:
+        runtime = SimpleNamespace(getDeviceCount=lambda: 2, getDeviceProperties=lambda index: {"name": b"Stand-in %d" % index})
+
+        class Device:
+            mem_info = 3 << 30, 4 << 30
+
+            def __init__(self, index: int) -> None:
+                self.index, self.entered, self.synchronized = index, 0, 0
+
+            def __enter__(self) -> None:
+                self.entered += 1
+
+            def __exit__(self, *error: Any) -> None:
+                self.entered -= 1
+
+            def synchronize(self) -> None:
+                self.synchronized += 1
+
+    @staticmethod
+    def asarray(array: Any) -> DeviceArray:
+        return to_device(np.array(array))
+
+    @staticmethod
+    def asnumpy(array: DeviceArray) -> Any:
+        return np.array(plain(array))
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(np, name)
+        if isinstance(function, type) or not callable(function):
+            return function
+
+        def on_device(*args: Any, **settings: Any) -> Any:
+            refuse_host(args, settings.values())
+            out = settings.get("out")
+            made = function(*plain(args), **{name: plain(value) for name, value in settings.items()})
+            return to_device(made) if out is None else out
+
+        return on_device
+
+
+class PoisonedCUDA(CUDA):
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return poison(super().empty(shape, dtype))
+
+
+# ---------------------------------------------------------------- the fixture
+
+
+def native(kind: Callable[[], Device]) -> Device:
+    if cpu._native is not None:
+        return kind()
+    if environment.settings().require_native:
+        pytest.fail("GPUNET_REQUIRE_NATIVE is set, but gpunet._cpu was not built")
+    pytest.skip("gpunet._cpu was not built")
+
+
+def gpu() -> Device:
+    problem = environment.cuda_problem()
+    if problem is not None:
+        pytest.skip(f"no CUDA device: {problem}")
+    return cuda.open_cuda(0)
+
+
+# fmt: off
+DEVICES: dict[str, Callable[[], Device]] = {
+    "numpy":           lambda: CPU(native=False),
+    "numpy-poisoned":  lambda: PoisonedCPU(native=False),
+    "declining":       DecliningCPU,
+    "native":          lambda: native(CPU),
+    "native-poisoned": lambda: native(PoisonedCPU),
+    "standin":         lambda: PoisonedCUDA(0, StandInCupy()),
+    "cuda":            gpu,
+}
+# fmt: on
+_made: dict[str, Device] = {}
+
+
+def make(name: str) -> Device:
+    """One device of each kind a session; skips, with the reason, where it cannot be had."""
+    if name not in _made:
+        _made[name] = DEVICES[name]()
+    return _made[name]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Device:
+    return make(request.param)
+
+
+@pytest.fixture
+def numpy_device() -> Device:
+    return make("numpy")
+
+
+@pytest.fixture
+def native_device() -> Device:
+    return make("native")
+
+
+@pytest.fixture
+def standin() -> CUDA:
+    return CUDA(1, StandInCupy())
+
+
+@pytest.fixture
+def count_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Count how often a vjp or kernel runs: `with count_calls(op, "backward") as calls`."""
+
+    @contextmanager
+    def counting(owner: Any, name: str) -> Iterator[list[int]]:
+        calls, function = [0], getattr(owner, name)
+
+        def counted(*args: Any, **settings: Any) -> Any:
+            calls[0] += 1
+            return function(*args, **settings)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, counted)
+            yield calls
+
+    return counting
+
+
+def pytest_report_header() -> list[str]:
+    built = "built" if cpu._native is not None else "not built: tests of native kernels are skipped"
+    return [f"gpunet._cpu: {built}", f"cuda: {environment.cuda_problem() or 'found'}"]

@@ -1,0 +1,607 @@
+"""Each native kernel against plain NumPy in float64: odd sizes, every instruction set, any number of threads."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpunet import rng
+
+try:
+    cpu: Any = importlib.import_module("gpunet._cpu")
+except ImportError as e:
+    if os.environ.get("GPUNET_REQUIRE_NATIVE") == "1":
+        raise
+    pytest.skip(f"gpunet._cpu is not built: {e}", allow_module_level=True)
+
+SIZES = (0, 1, 7, 8, 9, 17, 45, 46, 100, 257, 1023)
+FLOATS = [np.float32, np.float64]
+each_float = pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)
+each_size = pytest.mark.parametrize("n", SIZES)
+Array = np.ndarray
+
+
+@pytest.fixture(autouse=True, params=cpu.isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test runs on every instruction set of this machine."""
+    before = cpu.isa(), cpu.threads()
+    cpu.set_isa(request.param)
+    yield request.param
+    cpu.set_isa(before[0])
+    cpu.set_threads(before[1])
+
+
+def random(*shape: int, dtype: Any = np.float64, seed: int = 0, scale: float = 1.0) -> Array:
+    return (np.random.default_rng([seed, *shape]).standard_normal(shape) * scale).astype(dtype)
+
+
+def fresh(shape: Any, dtype: Any) -> Array:
+    """Memory in which a forgotten write shows."""
+    return np.full(shape, np.nan, dtype)
+
+
+def close(got: Array, expected: Array, ulps: float = 4, around: Array | float = 0.0) -> None:
+    """|got - expected| within so many units of rounding of |expected| + `around`."""
+    eps = np.finfo(got.dtype).eps
+    bound = ulps * eps * (np.abs(expected) + around) + np.finfo(got.dtype).tiny
+    wrong = ~(np.abs(got.astype(np.float64) - expected) <= bound)
+    assert not wrong.any(), f"{wrong.sum()} of {wrong.size}: got {got[wrong][:3]}, expected {np.asarray(expected)[wrong][:3]}"
+
+
+# ---- the formulas, by a reference of higher precision
+
+
+def erf_long(x: Array) -> Array:
+    """erf by its series of positive terms (Abramowitz and Stegun 7.1.6), in long double."""
+    a = np.minimum(np.abs(x.astype(np.longdouble)), np.longdouble(7))
+    term, total = a.copy(), a.copy()
+    for k in range(1, 250):
+        term = term * 2 * a * a / (2 * k + 1)
+        total = total + term
+    pi = 4 * np.arctan(np.longdouble(1))
+    return np.copysign(2 / np.sqrt(pi) * np.exp(-a * a) * total, x)
+
+
+def tanh(out: Array, x: Array) -> None:
+    cpu.activation(out, x, act="tanh", alpha=0.0)
+
+
+# fmt: off
+FORMULAS = {  # name: kernel, reference, range in float32, range in float64
+    "exp":  (cpu.exp, np.exp,   (-87.3, 88.7), (-708.3, 709.7)),
+    "log":  (cpu.log, np.log,   (0.0, 3e38),   (0.0, 1e308)),
+    "tanh": (tanh,    np.tanh,  (-12.0, 12.0), (-25.0, 25.0)),
+    "erf":  (cpu.erf, erf_long, (-5.0, 5.0),   (-7.0, 7.0)),
+}
+# fmt: on
+
+
+def dense(low: float, high: float, dtype: Any) -> Array:
+    """Many points: even over the range, close to 0 and 1, and of every magnitude."""
+    g = np.random.default_rng(5)
+    tiny = 16 * float(np.finfo(dtype).tiny)  # below, an eighth of the result may be a denormal, which is flushed
+    spread = np.exp(g.uniform(math.log(tiny), math.log(min(high, 1e300)), 20_000))
+    points = np.concatenate([g.uniform(low, high, 60_000), g.uniform(-2, 2, 60_000), 1 + g.uniform(-1e-3, 1e-3, 5_000)])
+    points = np.concatenate([points, spread, -spread, [low, high, tiny]]).astype(dtype)
+    return points[(points >= dtype(low)) & (points <= dtype(high)) & ((points == 0) | (np.abs(points) >= tiny))]
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="long double is no wider than double here")
+@pytest.mark.parametrize("name", FORMULAS)
+@each_float
+def test_formula_is_within_two_ulp(name: str, dtype: Any) -> None:
+    kernel, reference, single, double = FORMULAS[name]
+    x = dense(*(single if dtype is np.float32 else double), dtype)
+    x = x[x > 0] if name == "log" else x
+    out = fresh(x.shape, dtype)
+    assert kernel(out, x) is None
+    expected = reference(x.astype(np.longdouble))
+    ulp = np.spacing(np.maximum(np.abs(expected).astype(dtype), np.finfo(dtype).tiny))
+    assert float(np.max(np.abs(out - expected) / ulp)) <= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "expected"),
+    [
+        ("exp", [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e4, -1e4], [np.nan, np.inf, 0, 1, 1, np.inf, 0]),
+        ("log", [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0], [np.nan, np.inf, np.nan, -np.inf, -np.inf, 0, np.nan]),
+        ("tanh", [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e4, -1e30], [np.nan, 1, -1, 0, -0.0, 1, -1]),
+        ("erf", [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e4, -1e30], [np.nan, 1, -1, 0, -0.0, 1, -1]),
+    ],
+)
+@each_float
+def test_formula_at_extremes(name: str, x: list[float], expected: list[float], dtype: Any) -> None:
+    out = fresh(len(x), dtype)
+    FORMULAS[name][0](out, np.array(x, dtype))
+    np.testing.assert_array_equal(out, np.array(expected, dtype))
+    np.testing.assert_array_equal(np.signbit(out), np.signbit(np.array(expected, dtype)))
+
+
+def test_denormals_are_flushed_and_the_setting_restored() -> None:
+    small, out = np.full(40, -1e-37, np.float32), fresh(40, np.float32)
+    cpu.activation(out, small, act="leaky_relu", alpha=1e-3)
+    assert (out == 0).all()
+    assert (small * np.float32(1e-3) < 0).all(), "denormals are on again outside native code"
+
+
+# ---- activations
+
+LAMBDA, SELU = 1.0507009873554805, 1.6732632423543772
+erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def normal_density(x: Array) -> Array:
+    return np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def mish(x: Array) -> Array:
+    return x * np.tanh(np.logaddexp(0, x))
+
+
+def mish_slope(x: Array) -> Array:
+    t = np.tanh(np.logaddexp(0, x))
+    return t + x * (1 - t * t) * sigmoid(x)
+
+
+# fmt: off
+ACTIVATIONS: dict[str, tuple[float, Callable, Callable, bool]] = {  # alpha, value, slope at the input, needs its input
+    "identity":   (0.0,  lambda x: x,                                             np.ones_like,                                   False),
+    "relu":       (0.0,  lambda x: np.maximum(x, 0),                              lambda x: (x > 0) * 1.0,                        False),
+    "leaky_relu": (0.01, lambda x: np.where(x > 0, x, 0.01 * x),                  lambda x: np.where(x > 0, 1.0, 0.01),           False),
+    "elu":        (1.5,  lambda x: np.where(x > 0, x, 1.5 * np.expm1(x)),         lambda x: np.where(x > 0, 1.0, 1.5 * np.exp(x)), False),
+    "selu":       (0.0,  lambda x: LAMBDA * np.where(x > 0, x, SELU * np.expm1(x)),
+                                                                  lambda x: LAMBDA * np.where(x > 0, 1.0, SELU * np.exp(x)),      False),
+    "sigmoid":    (0.0,  sigmoid,                                                 lambda x: sigmoid(x) * sigmoid(-x),             False),
+    "tanh":       (0.0,  np.tanh,                                                 lambda x: 1 - np.tanh(x) ** 2,                  False),
+    "softplus":   (0.0,  lambda x: np.logaddexp(0, x),                            sigmoid,                                        False),
+    "gelu":       (0.0,  lambda x: x * (1 + erf(x / math.sqrt(2))) / 2,
+                                                  lambda x: (1 + erf(x / math.sqrt(2))) / 2 + x * normal_density(x),              True),
+    "silu":       (0.0,  lambda x: x * sigmoid(x),                lambda x: sigmoid(x) * (1 + x * sigmoid(-x)),                   True),
+    "mish":       (0.0,  mish,                                                    mish_slope,                                     True),
+}
+# fmt: on
+each_activation = pytest.mark.parametrize("act", ACTIVATIONS)
+
+
+def saved_for(act: str, x: Array) -> Array:
+    """What activation_vjp is given: the input where the activation needs it, else the output."""
+    return x if ACTIVATIONS[act][3] else ACTIVATIONS[act][1](x)
+
+
+@each_activation
+@each_size
+@each_float
+def test_activation(act: str, n: int, dtype: Any) -> None:
+    alpha, value, slope, _ = ACTIVATIONS[act]
+    x = random(n, dtype=dtype, scale=3)
+    exact = x.astype(np.float64)
+    out = fresh(n, dtype)
+    assert cpu.activation(out, x, act=act, alpha=alpha) is None
+    close(out, value(exact), around=1)
+    g, saved = random(n, dtype=dtype, seed=1), saved_for(act, exact).astype(dtype)
+    back = fresh(n, dtype)
+    assert cpu.activation_vjp(back, g, saved, act=act, alpha=alpha) is None
+    close(back, g * slope(exact), around=4 * np.abs(g))
+    cpu.activation(x, x, act=act, alpha=alpha)
+    cpu.activation_vjp(g, g, saved, act=act, alpha=alpha)
+    np.testing.assert_array_equal(x, out)
+    np.testing.assert_array_equal(g, back)
+
+
+LIMITS = {  # at -inf and inf: values, slopes
+    "identity": ([-np.inf, np.inf], [1, 1]),
+    "relu": ([0, np.inf], [0, 1]),
+    "leaky_relu": ([-np.inf, np.inf], [0.01, 1]),
+    "elu": ([-1.5, np.inf], [0, 1]),
+    "selu": ([-LAMBDA * SELU, np.inf], [0, LAMBDA]),
+    "sigmoid": ([0, 1], [0, 0]),
+    "tanh": ([-1, 1], [0, 0]),
+    "softplus": ([0, np.inf], [0, 1]),
+    "gelu": ([0, np.inf], [0, 1]),
+    "silu": ([0, np.inf], [0, 1]),
+    "mish": ([0, np.inf], [0, 1]),
+}
+
+
+@each_activation
+@each_float
+def test_activation_at_infinity_and_nan(act: str, dtype: Any) -> None:
+    alpha, _, _, needs_input = ACTIVATIONS[act]
+    x = np.array([-np.inf, np.inf, np.nan], dtype)
+    y, slope = fresh(3, dtype), fresh(3, dtype)
+    cpu.activation(y, x, act=act, alpha=alpha)
+    cpu.activation_vjp(slope, np.ones(3, dtype), x if needs_input else y, act=act, alpha=alpha)
+    values, slopes = LIMITS[act]
+    np.testing.assert_allclose(y[:2], np.array(values, dtype), rtol=1e-6)
+    np.testing.assert_allclose(slope[:2], np.array(slopes, dtype), rtol=1e-6, atol=1e-6)
+    assert np.isnan(y[2])
+
+
+# ---- products
+
+
+def laid_out(a: Array, transposed: bool) -> Array:
+    """The same matrix, or stack of them, with its last two axes the other way round in memory."""
+    return np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2) if transposed else a
+
+
+def close_product(got: Array, x: Array, y: Array, plus: Array | float = 0.0) -> None:
+    exact = x.astype(np.float64) @ y.astype(np.float64)
+    close(got, exact + plus, 4 + math.sqrt(x.shape[-1]), around=np.abs(x.astype(np.float64)) @ np.abs(y) + np.abs(plus))
+
+
+SHAPES = [(m, k, n) for i, m in enumerate(SIZES) for k, n in ((SIZES[-1 - i], SIZES[(i * 3 + 5) % 11]), (SIZES[(i * 7 + 2) % 11], m))]
+SHAPES += [(33, 2100, 65), (600, 40, 10), (1, 1023, 1), (5, 0, 3), (64, 64, 32), (13, 5, 49)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@each_float
+def test_matmul(shape: tuple[int, int, int], dtype: Any) -> None:
+    m, k, n = shape
+    x, y = random(m, k, dtype=dtype), random(k, n, dtype=dtype, seed=1)
+    for tx in (False, True):
+        for ty in (False, True):
+            out = fresh((m, n), dtype)
+            assert cpu.matmul(out, laid_out(x, tx), laid_out(y, ty)) is None
+            close_product(out, x, y)
+
+
+@pytest.mark.parametrize(("left", "right"), [((3,), (3,)), ((5,), ()), ((), (4,)), ((1,), (1,)), ((0,), (0,))], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (9, 17, 10), (46, 45, 100)], ids=str)
+@each_float
+def test_matmul_of_stacks(left: tuple[int, ...], right: tuple[int, ...], shape: tuple[int, int, int], dtype: Any) -> None:
+    m, k, n = shape
+    x, y = random(*left, m, k, dtype=dtype), random(*right, k, n, dtype=dtype, seed=1)
+    for tx in (False, True):
+        for ty in (False, True):
+            out = fresh((*(left or right), m, n), dtype)
+            assert cpu.matmul(out, laid_out(x, tx), laid_out(y, ty)) is None
+            close_product(out, x, y)
+
+
+LINEAR = [((), 32, 64, 10), ((), 1, 7, 1), ((), 8, 0, 9), ((), 0, 9, 8), ((), 9, 8, 0), ((), 257, 1023, 45), ((3,), 17, 46, 100)]
+
+
+@each_activation
+@pytest.mark.parametrize("shape", LINEAR, ids=str)
+@each_float
+def test_linear(act: str, shape: tuple[tuple[int, ...], int, int, int], dtype: Any) -> None:
+    stack, n, k, m = shape
+    alpha, value, slope, _ = ACTIVATIONS[act]
+    x, w, b = (random(*stack, *s, dtype=dtype, seed=i, scale=0.1) for i, s in enumerate([(n, k), (k, m), (m,)]))
+    out, kept, z = (fresh((*stack, n, m), dtype) for _ in range(3))
+    assert cpu.linear(out, x, w, b, act=act, alpha=alpha) is None
+    assert cpu.linear_keep(kept, z, x, w, b, act=act, alpha=alpha) is None
+    close_product(z, x, w, b.astype(np.float64)[..., None, :])
+    close(out, value(z.astype(np.float64)), around=1)
+    np.testing.assert_array_equal(kept, out)
+
+    g, saved = random(*stack, n, m, dtype=dtype, seed=4), saved_for(act, z.astype(np.float64)).astype(dtype)
+    dz, db = fresh(g.shape, dtype), fresh(b.shape, dtype)
+    assert cpu.linear_vjp(dz, db, g, saved, act=act, alpha=alpha) is None
+    exact = g * slope(z.astype(np.float64))
+    close(dz, exact, around=4 * np.abs(g))
+    close(db, dz.astype(np.float64).sum(-2), 4 + math.sqrt(n), around=np.abs(dz.astype(np.float64)).sum(-2))
+    again = fresh(b.shape, dtype)
+    cpu.linear_vjp(g, again, g, saved, act=act, alpha=alpha)
+    np.testing.assert_array_equal(g, dz)
+    np.testing.assert_array_equal(again, db)
+
+
+# ---- softmax and its loss
+
+
+def log_softmax(z: Array) -> Array:
+    top = z.max(-1, keepdims=True)
+    return z - top - np.log(np.exp(z - top).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("shape", [(7,), (1, 1), (9, 10), (100, 17), (5, 1023), (2, 3, 45), (0, 4), (4, 0)], ids=str)
+@each_float
+def test_softmax(shape: tuple[int, ...], dtype: Any) -> None:
+    x = random(*shape, dtype=dtype, scale=5)
+    exact = log_softmax(x.astype(np.float64)) if x.size else x.astype(np.float64)
+    for kernel, expected in ((cpu.softmax, np.exp(exact) if x.size else exact), (cpu.log_softmax, exact)):
+        out = fresh(shape, dtype)
+        assert kernel(out, x) is None
+        close(out, expected, 8, around=np.abs(x) * (np.exp(exact) if kernel is cpu.softmax else 1) + 1e-3)
+        kernel(x_copy := x.copy(), x_copy)
+        np.testing.assert_array_equal(x_copy, out)
+
+
+@pytest.mark.parametrize("shape", [(n, c) for n in (0, 1, 8, 17, 100) for c in (1, 2, 9, 10, 46, 257)], ids=str)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@each_float
+def test_softmax_cross_entropy(shape: tuple[int, int], smoothing: float, dtype: Any) -> None:
+    n, c = shape
+    z, g = random(n, c, dtype=dtype, scale=4), random(n, dtype=dtype, seed=1)
+    t = np.random.default_rng(2).integers(0, c, n).astype(np.int64 if c % 2 else np.int32)
+    target = np.full((n, c), smoothing / c) + (1 - smoothing) * (np.arange(c) == t[:, None])
+    exact = log_softmax(z.astype(np.float64))
+    out, back = fresh(n, dtype), fresh((n, c), dtype)
+    assert cpu.softmax_cross_entropy(out, z, t, smoothing=smoothing) is None
+    close(out, -(target * exact).sum(1), 8, around=np.abs(z).max(1, initial=1))
+    assert cpu.softmax_cross_entropy_vjp(back, g, z, t, smoothing=smoothing) is None
+    close(back, g[:, None] * (np.exp(exact) - target), 16, around=4 * np.abs(g[:, None]))
+    cpu.softmax_cross_entropy_vjp(z, g, z, t, smoothing=smoothing)
+    np.testing.assert_array_equal(z, back)
+
+
+def test_softmax_survives_large_and_missing_numbers() -> None:
+    z = np.array([[1e30, 0, -1e30], [np.nan, 0, 0], [-np.inf, 0, 0], [0, 0, np.nan]], np.float32)
+    out, loss = fresh(z.shape, np.float32), fresh(4, np.float32)
+    cpu.softmax(out, z)
+    np.testing.assert_array_equal(out[[0, 2]], [[1, 0, 0], [0, 0.5, 0.5]])
+    assert np.isnan(out[[1, 3]]).all()
+    cpu.softmax_cross_entropy(loss, z, np.array([0, 1, 1, 1]), smoothing=0.0)
+    assert loss[0] == 0 and np.isnan(loss[[1, 3]]).all()
+    np.testing.assert_allclose(loss[2], math.log(2), rtol=1e-6)
+
+
+# ---- rows
+
+
+@each_size
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.999])
+@each_float
+def test_dropout_is_the_numpy_formula_to_the_bit(n: int, rate: float, dtype: Any) -> None:
+    x, step = random(n, dtype=dtype), 5
+    u = rng.uniform(n, seed=2**63 + 7, stream=0xFFFFFFF0, step=step)
+    expected = np.where(u >= np.float32(rate), x * dtype(1 / (1 - rate)), dtype(0))
+    out = fresh(n, dtype)
+    assert cpu.dropout(out, x, np.array(rate), np.array(step), seed=2**63 + 7, stream=0xFFFFFFF0) is None
+    np.testing.assert_array_equal(out, expected)
+    cpu.dropout(x, x, rate, step, seed=2**63 + 7, stream=0xFFFFFFF0)
+    np.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.int64, np.bool_, np.complex128])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("shape", [(9,), (7, 5), (4, 3, 2), (3, 0)], ids=str)
+def test_gather(dtype: Any, index: Any, shape: tuple[int, ...]) -> None:
+    x = random(*shape, scale=50).astype(dtype)
+    for count in (0, 1, 17):
+        rows = np.random.default_rng(count).integers(0, shape[0], count).astype(index)
+        out = np.zeros((count, *shape[1:]), dtype)
+        assert cpu.gather(out, x, rows) is None
+        np.testing.assert_array_equal(out, x[rows])
+
+
+@pytest.mark.parametrize("shape", [(9,), (7, 5), (4, 3, 2), (100, 257), (0, 3), (3, 0)], ids=str)
+@each_float
+def test_scatter_add(shape: tuple[int, ...], dtype: Any) -> None:
+    for count in (0, 1, 46) if shape[0] else (0,):
+        rows = np.random.default_rng(count).integers(0, max(shape[0], 1), count)
+        g = random(count, *shape[1:], dtype=dtype)
+        expected = np.zeros(shape, dtype)
+        np.add.at(expected, rows, g)
+        out = fresh(shape, dtype)
+        assert cpu.scatter_add(out, g, rows) is None
+        np.testing.assert_array_equal(out, expected)
+
+
+def test_rows_out_of_range_are_named() -> None:
+    x, z = np.zeros((5, 2), np.float32), np.zeros((3, 4), np.float32)
+    with pytest.raises(IndexError, match=r"gather: rows\[1\] is 5, expected 0\.\.4 \(length 5\)"):
+        cpu.gather(np.zeros((2, 2), np.float32), x, np.array([0, 5]))
+    with pytest.raises(IndexError, match=r"scatter_add: rows\[0\] is -1"):
+        cpu.scatter_add(x, np.zeros((1, 2), np.float32), np.array([-1], np.int32))
+    for kernel, ins in ((cpu.softmax_cross_entropy, (z,)), (cpu.softmax_cross_entropy_vjp, (np.zeros(3, np.float32), z))):
+        out = np.zeros(3 if len(ins) == 1 else (3, 4), np.float32)
+        with pytest.raises(IndexError, match=r"row 2 has target 4, expected 0\.\.3 \(c = 4\)"):
+            kernel(out, *ins, np.array([0, 3, 4]), smoothing=0.0)
+
+
+# ---- optimizers: PyTorch's formulas, in float64. Each takes its state by name and gives the new one.
+
+
+def sgd(p: Array, g: Array, m: Array, *, lr: float, momentum: float, decay: float, nesterov: bool) -> tuple:
+    g = g + decay * p
+    m = momentum * m + g
+    return p - lr * (g + momentum * m if nesterov else m), m
+
+
+def adagrad(p: Array, g: Array, v: Array, *, lr: float, eps: float, decay: float) -> tuple:
+    g = g + decay * p
+    v = v + g * g
+    return p - lr * g / (np.sqrt(v) + eps), v
+
+
+def rmsprop(
+    p: Array, g: Array, v: Array, m: Array, *, lr: float, rho: float, eps: float, momentum: float, decay: float
+) -> tuple:
+    g = g + decay * p
+    v = rho * v + (1 - rho) * g * g
+    m = momentum * m + g / (np.sqrt(v) + eps)
+    return p - lr * m, v, m
+
+
+def moments(p: Array, g: Array, m: Array, v: Array, s: dict[str, Any]) -> tuple[Array, Array, Array, Array]:
+    """p after decoupled decay, the first and second moment, and the gradient with the other kind of decay."""
+    p, g = (p * (1 - s["lr"] * s["decay"]), g) if s["decoupled"] else (p, g + s["decay"] * p)
+    return p, s["beta1"] * m + (1 - s["beta1"]) * g, s["beta2"] * v + (1 - s["beta2"]) * g * g, g
+
+
+def adam(p: Array, g: Array, m: Array, v: Array, t: int, **s: Any) -> tuple:
+    p, m, v, _ = moments(p, g, m, v, s)
+    corrected = m / (1 - s["beta1"] ** t), np.sqrt(v / (1 - s["beta2"] ** t))
+    return p - s["lr"] * corrected[0] / (corrected[1] + s["eps"]), m, v
+
+
+def nadam(p: Array, g: Array, m: Array, v: Array, mu: float, t: int, **s: Any) -> tuple:
+    p, m, v, g = moments(p, g, m, v, s)
+    now, after = (s["beta1"] * (1 - 0.5 * 0.96 ** (at * s["momentum_decay"])) for at in (t, t + 1))
+    mu = mu * now
+    root = np.sqrt(v / (1 - s["beta2"] ** t)) + s["eps"]
+    p = p - s["lr"] * (1 - now) / (1 - mu) * g / root - s["lr"] * after / (1 - mu * after) * m / root
+    return p, m, v, mu
+
+
+def lion(p: Array, g: Array, m: Array, *, lr: float, beta1: float, beta2: float, decay: float) -> tuple:
+    sign = np.sign(beta1 * m + (1 - beta1) * g)
+    return p * (1 - lr * decay) - lr * sign, beta2 * m + (1 - beta2) * g
+
+
+ADAM = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
+# fmt: off
+UPDATES: list[tuple[Any, Any, int, bool, dict[str, Any], dict[str, Any]]] = [
+    # kernel, formula, flat states, counts steps, scalars by position, settings by keyword
+    (cpu.sgd,     sgd,     1, False, {"lr": 0.1, "momentum": 0.0, "decay": 0.01},                              {"nesterov": False}),
+    (cpu.sgd,     sgd,     1, False, {"lr": 0.1, "momentum": 0.9, "decay": 0.01},                              {"nesterov": True}),
+    (cpu.adagrad, adagrad, 1, False, {"lr": 0.1, "eps": 1e-10, "decay": 0.01},                                 {}),
+    (cpu.rmsprop, rmsprop, 2, False, {"lr": 0.1, "rho": 0.99, "eps": 1e-8, "momentum": 0.5, "decay": 0.01},    {}),
+    (cpu.adam,    adam,    2, True,  ADAM | {"decay": 0.01},                                                   {"decoupled": False}),
+    (cpu.adam,    adam,    2, True,  ADAM | {"decay": 0.01},                                                   {"decoupled": True}),
+    (cpu.nadam,   nadam,   2, True,  ADAM | {"decay": 0.01, "momentum_decay": 0.004},                          {"decoupled": False}),
+    (cpu.nadam,   nadam,   2, True,  ADAM | {"decay": 0.01, "momentum_decay": 0.004},                          {"decoupled": True}),
+    (cpu.lion,    lion,    1, False, {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "decay": 0.01},                  {}),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("row", UPDATES, ids=lambda row: f"{row[1].__name__}-{'-'.join(k for k, on in row[5].items() if on)}")
+@each_size
+@each_float
+def test_update(row: tuple, n: int, dtype: Any) -> None:
+    kernel, formula, states, counts, scalars, settings = row
+    flat = [random(n, dtype=dtype, seed=9)] + [np.zeros(n, dtype)] * states
+    exact = [a.astype(np.float64) for a in flat] + [np.array(1.0)] * (formula is nadam)
+    for t in (1, 2, 3):
+        g = random(n, dtype=dtype, seed=t)
+        outs = [fresh(a.shape, a.dtype) for a in flat] + [np.array(np.nan)] * (formula is nadam)
+        ins = [flat[0], g, *flat[1:]] + [np.array(exact[-1])] * (formula is nadam)
+        values = [np.array(t)] * counts + [np.array(v) for v in scalars.values()]
+        assert kernel(*outs, *ins, *values, **settings) is None
+        exact = list(formula(exact[0], g.astype(np.float64), *exact[1:], *[t] * counts, **scalars, **settings))
+        for got, expected in zip(outs, exact, strict=True):
+            close(got, np.asarray(expected), 32, around=1)
+        in_place = [a.copy() for a in ins]
+        ours = [in_place[0], *in_place[2:]]
+        assert kernel(*ours, *in_place, *values, **settings) is None
+        for got, again in zip(outs, ours, strict=True):
+            np.testing.assert_array_equal(again, got)
+        flat = outs[: states + 1]
+
+
+# ---- threads, processes, odd arguments
+
+
+def everything(dtype: Any) -> list[Array]:
+    """The outputs of kernels that are large enough for several threads."""
+    x, w, b = random(300, 200, dtype=dtype), random(200, 130, dtype=dtype), random(130, dtype=dtype)
+    z, out = fresh((300, 130), dtype), fresh((300, 130), dtype)
+    stack, stacked = random(3, 90, 170, dtype=dtype), fresh((3, 90, 90), dtype)
+    big, same = random(300, 1000, dtype=dtype), [fresh((300, 1000), dtype) for _ in range(5)]
+    db, loss, t = fresh(1000, dtype), fresh(300, dtype), np.arange(300)
+    added, product = fresh((300, 1000), dtype), fresh((200, 200), dtype)
+    cpu.linear_keep(out, z, x, w, b, act="gelu", alpha=0.0)
+    cpu.matmul(stacked, stack, stack.swapaxes(1, 2))
+    cpu.matmul(product, x.T, x)
+    cpu.linear_vjp(same[0], db, big, big, act="silu", alpha=0.0)
+    cpu.softmax(same[1], big)
+    cpu.dropout(same[2], big, 0.5, 1, seed=1, stream=2)
+    cpu.softmax_cross_entropy(loss, big, t, smoothing=0.1)
+    cpu.scatter_add(added, big, t[::-1].copy() // 2)
+    p, m, v = (a.reshape(-1) for a in (same[3], same[4], np.full_like(big, np.nan)))
+    flat = big.reshape(-1)
+    cpu.adam(p, m, v, flat, flat, flat, np.abs(flat), 1, 0.1, 0.9, 0.99, 1e-8, 0.0, decoupled=False)
+    return [out, z, stacked, product, db, loss, added, *same, v]
+
+
+@each_float
+def test_bits_do_not_depend_on_threads(dtype: Any) -> None:
+    cpu.set_threads(1)
+    alone = everything(dtype)
+    assert all(np.isfinite(a).all() for a in alone)
+    for threads in (2, 3, 4, 7):
+        cpu.set_threads(threads)
+        assert cpu.threads() == threads
+        for one, many in zip(alone, everything(dtype), strict=True):
+            np.testing.assert_array_equal(many, one)
+
+
+def test_callers_on_several_threads() -> None:
+    cpu.set_threads(3)
+    expected, results = everything(np.float32), []
+    callers = [threading.Thread(target=lambda: results.append(everything(np.float32))) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(results) == 4
+    for result in results:
+        for got, want in zip(result, expected, strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    cpu.set_threads(4)
+    expected = everything(np.float32)
+    child = os.fork()
+    if child == 0:
+        same = all(np.array_equal(a, b) for a, b in zip(everything(np.float32), expected, strict=True))
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    for got, want in zip(everything(np.float32), expected, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_declines() -> None:
+    x, y = random(4, 6, dtype=np.float32), random(6, 5, dtype=np.float32)
+    out, both = fresh((4, 5), np.float32), random(8, 12, dtype=np.float32)
+    read_only = fresh((4, 5), np.float32)
+    read_only.flags.writeable = False
+    unaligned = np.frombuffer(bytearray(4 * 24 + 1), np.uint8)[1:].view(np.float32).reshape(4, 6)
+    cases = [
+        cpu.matmul(out, x, y.astype(np.float64)),
+        cpu.matmul(out, x.astype(np.float16), y.astype(np.float16)),
+        cpu.matmul(out, x.astype(">f4"), y),
+        cpu.matmul(out, both[::2, ::2], y),
+        cpu.matmul(out, unaligned, y),
+        cpu.matmul(read_only, x, y),
+        cpu.matmul(fresh((5, 4), np.float32).T, x, y),
+        cpu.matmul(out[0], x[0], y),
+        cpu.matmul(x, x, random(6, 6, dtype=np.float32)),
+        cpu.matmul(out, x.tolist(), y),
+        cpu.activation(x, np.float32(3), act="relu", alpha=0.0),
+        cpu.activation(x, x, act="nothing", alpha=0.0),
+        cpu.activation(both.reshape(-1)[1:], both.reshape(-1)[:-1], act="relu", alpha=0.0),
+        cpu.activation_vjp(x, x, x, act="leaky_relu", alpha=-1.0),
+        cpu.softmax(np.array(1.0), np.array(1.0)),
+        cpu.softmax_cross_entropy(out[:, 0].copy(), x, np.zeros(4, np.uint8), smoothing=0.0),
+        cpu.gather(out, out.astype(object), np.zeros(4, np.int64)),
+        cpu.sgd(out[0], out[0], y[0], y[0], y[0], 0.1, 0.9, 0.0, nesterov=False),
+    ]
+    assert [i for i, answer in enumerate(cases) if answer is not NotImplemented] == []
+
+
+def test_shapes_that_do_not_fit_are_named() -> None:
+    a = np.zeros((4, 6), np.float32)
+    with pytest.raises(ValueError, match=r"matmul: shapes do not fit: out \(4, 6\) x \(4, 6\) y \(4, 6\)"):
+        cpu.matmul(a.copy(), a, a)
+    with pytest.raises(ValueError, match=r"linear: .* b \(3,\)"):
+        cpu.linear(np.zeros((4, 5), np.float32), a, np.zeros((6, 5), np.float32), np.zeros(3, np.float32), act="relu", alpha=0.0)
+    with pytest.raises(ValueError, match="adagrad"):
+        cpu.adagrad(a.copy(), a.copy(), a[0].copy(), a, a, 0.1, 0.1, 0.0)
+
+
+def test_choices_are_checked(isa: str) -> None:
+    assert cpu.isa() == isa
+    with pytest.raises(ValueError, match="usable: .*portable"):
+        cpu.set_isa("sse9")
+    for n in (0, -1, 10_000):
+        with pytest.raises(ValueError, match="set_threads"):
+            cpu.set_threads(n)
