@@ -57,7 +57,8 @@ template <class T> __device__ __forceinline__ long long stride() {
 }
 
 // out = act(x); both 16-byte aligned, and they may be one array.
-template <class A, class T> __global__ void activation(T* out, const T* x, long long size, T alpha) {
+template <class A, class T>
+__global__ void activation(T* out, const T* x, long long size, T alpha) {
   for (long long i = first_element<T>(); i < size; i += stride<T>()) {
     Lanes<T> v = load(x, i, size);
 #pragma unroll
@@ -67,7 +68,8 @@ template <class A, class T> __global__ void activation(T* out, const T* x, long 
 }
 
 // out = g act'(saved); `saved` is the input or the output as the activation says, and out may be g.
-template <class A, class T> __global__ void activation_vjp(T* out, const T* g, const T* saved, long long size, T alpha) {
+template <class A, class T>
+__global__ void activation_vjp(T* out, const T* g, const T* saved, long long size, T alpha) {
   for (long long i = first_element<T>(); i < size; i += stride<T>()) {
     Lanes<T> v = load(g, i, size);
     const Lanes<T> s = load(saved, i, size);
@@ -78,13 +80,13 @@ template <class A, class T> __global__ void activation_vjp(T* out, const T* g, c
 }
 
 #if !defined(__CUDACC_RTC__)
-#define GPUNET_INSTANCE(name)                                                                       \
-  template __global__ void activation<act::name, float>(float*, const float*, long long, float);    \
-  template __global__ void activation<act::name, double>(double*, const double*, long long, double); \
-  template __global__ void activation_vjp<act::name, float>(float*, const float*, const float*, long long, float); \
-  template __global__ void activation_vjp<act::name, double>(double*, const double*, const double*, long long, double);
-GPUNET_ACTIVATIONS(GPUNET_INSTANCE)
-#undef GPUNET_INSTANCE
+#define GPUNET_INSTANCES(A, T)                                           \
+  template __global__ void activation<A, T>(T*, const T*, long long, T); \
+  template __global__ void activation_vjp<A, T>(T*, const T*, const T*, long long, T);
+#define GPUNET_ROW(name) GPUNET_INSTANCES(act::name, float) GPUNET_INSTANCES(act::name, double)
+GPUNET_ACTIVATIONS(GPUNET_ROW)
+#undef GPUNET_ROW
+#undef GPUNET_INSTANCES
 #endif
 
 }  // namespace gpunet

@@ -109,6 +109,10 @@ bool Array::is(std::initializer_list<py::ssize_t> sizes) const {
   return rank == int(sizes.size()) && std::equal(sizes.begin(), sizes.end(), shape);
 }
 
+bool Array::indexes() const {
+  return plain && contiguous && rank == 1 && (type == Type::int32 || type == Type::int64);
+}
+
 std::string Array::text() const {
   std::string s = "(";
   for (int i = 0; i < rank; ++i) s += (i ? ", " : "") + std::to_string(shape[i]);

@@ -33,6 +33,7 @@ struct Array {
   template <class T> T* as() const { return static_cast<T*>(data); }
   bool same_shape(const Array& other) const;
   bool is(std::initializer_list<py::ssize_t> sizes) const;
+  bool indexes() const;      // a vector of int32 or int64
   std::string text() const;  // "(3, 4)"
 
   void* data = nullptr;

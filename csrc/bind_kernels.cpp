@@ -30,7 +30,8 @@ py::object activation(const Array& out, const Array& x, int act, double alpha) {
 bool slope_known(int act, double alpha) { return act >= 0 && (needs_input(act) || !(alpha < 0)); }
 
 py::object activation_vjp(const Array& out, const Array& g, const Array& s, int act, double alpha) {
-  if (!slope_known(act, alpha) || !usable({&out}, {&g, &s}) || !overlap_allowed({&out}, {&g, &s}, {&g, &s})) return declined();
+  if (!slope_known(act, alpha) || !usable({&out}, {&g, &s})) return declined();
+  if (!overlap_allowed({&out}, {&g, &s}, {&g, &s})) return declined();
   if (!out.same_shape(g) || !out.same_shape(s)) shape_error("activation_vjp", {{"out", &out}, {"g", &g}, {"s", &s}});
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
@@ -66,8 +67,8 @@ template <class T> void launch_product(Product<T> p, double act_cost = 0) {
 
 py::object matmul(const Array& out, const Array& x, const Array& y) {
   const auto ranked = [](const Array& a) { return a.rank == 2 || a.rank == 3; };
-  if (!usable({&out}, {&x, &y}, {&x, &y}) || !ranked(x) || !ranked(y) || out.rank != std::max(x.rank, y.rank)) return declined();
-  if (!overlap_allowed({&out}, {&x, &y})) return declined();
+  if (!usable({&out}, {&x, &y}, {&x, &y}) || !overlap_allowed({&out}, {&x, &y})) return declined();
+  if (!ranked(x) || !ranked(y) || out.rank != std::max(x.rank, y.rank)) return declined();
   const auto m = x.shape[x.rank - 2], k = x.shape[x.rank - 1], n = y.shape[y.rank - 1];
   const auto count = out.rank == 2 ? 1 : x.rank == 3 ? x.shape[0] : y.shape[0];
   if (y.shape[y.rank - 2] != k || (x.rank == 3 && y.rank == 3 && y.shape[0] != count) ||
@@ -83,21 +84,23 @@ py::object matmul(const Array& out, const Array& x, const Array& y) {
   return fits ? done() : declined();
 }
 
-py::object linear(const char* name, const Array& out, const Array& z, const Array& x, const Array& w, const Array& b, int act,
-                  double alpha) {
-  const bool keep = out.data != z.data;
+// linear_keep, and linear: there z and out are one and the same.
+py::object linear(const char* name, const Array& out, const Array& z, const Array& x, const Array& w, const Array& b,
+                  int act, double alpha) {
   if (act < 0 || !usable({&out, &z}, {&x, &w, &b})) return declined();
-  if (!(keep ? overlap_allowed({&out, &z}, {&x, &w, &b}) : overlap_allowed({&out}, {&x, &w, &b}))) return declined();
+  if (!overlap_allowed({&out}, {&x, &w, &b}) || !overlap_allowed({&z}, {&x, &w, &b})) return declined();
+  if (&out != &z && !overlap_allowed({&out, &z}, {})) return declined();
   const int r = x.rank;
   if ((r != 2 && r != 3) || w.rank != r || b.rank != r - 1 || out.rank != r || z.rank != r) return declined();
   const auto m = x.shape[r - 2], k = x.shape[r - 1], n = w.shape[r - 1], count = r == 3 ? x.shape[0] : 1;
-  const bool fits = r == 2 ? w.is({k, n}) && b.is({n}) && out.is({m, n}) && z.is({m, n})
-                           : w.is({count, k, n}) && b.is({count, n}) && out.is({count, m, n}) && z.is({count, m, n});
-  if (!fits) shape_error(name, {{"out", &out}, {"x", &x}, {"w", &w}, {"b", &b}});
+  const bool fits = r == 2 ? w.is({k, n}) && b.is({n}) && out.is({m, n})
+                           : w.is({count, k, n}) && b.is({count, n}) && out.is({count, m, n});
+  if (!fits || !z.same_shape(out)) shape_error(name, {{"out", &out}, {"x", &x}, {"w", &w}, {"b", &b}});
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
-    launch_product<T>({out.as<T>(), z.as<T>(), {x.as<T>(), k, 1, m * k}, {w.as<T>(), n, 1, k * n}, b.as<T>(), m, n, k, count,
-                       act, T(alpha)}, activation_cost(act));
+    const Matrix<T> a{x.as<T>(), k, 1, m * k}, panels{w.as<T>(), n, 1, k * n};
+    launch_product<T>({out.as<T>(), z.as<T>(), a, panels, b.as<T>(), m, n, k, count, act, T(alpha)},
+                      activation_cost(act));
   });
   return done();
 }
@@ -133,37 +136,39 @@ Index checked_targets(const char* name, const Array& t, long cols) {
   const Index target{t.data, t.type == Type::int64};
   for (long i = 0; i < t.size; ++i)
     if (target[i] < 0 || target[i] >= cols)
-      throw py::index_error(std::string(name) + ": row " + std::to_string(i) + " has target " + std::to_string(target[i]) +
-                            ", expected 0.." + std::to_string(cols - 1) + " (c = " + std::to_string(cols) + ")");
+      throw py::index_error(std::string(name) + ": row " + std::to_string(i) + " has target " +
+                            std::to_string(target[i]) + ", expected 0.." + std::to_string(cols - 1) +
+                            " (c = " + std::to_string(cols) + ")");
   return target;
 }
 
-bool index_like(const Array& a) { return a.plain && a.contiguous && (a.type == Type::int32 || a.type == Type::int64); }
-
 py::object cross_entropy(const Array& out, const Array& z, const Array& t, double smoothing) {
   const char* name = "softmax_cross_entropy";
-  if (!usable({&out}, {&z}) || !index_like(t) || z.rank != 2 || t.rank != 1 || out.rank != 1) return declined();
+  if (!usable({&out}, {&z}) || !t.indexes() || z.rank != 2 || out.rank != 1) return declined();
   if (!overlap_allowed({&out}, {&z, &t})) return declined();
   const auto rows = z.shape[0], cols = z.shape[1];
   if (!t.is({rows}) || !out.is({rows})) shape_error(name, {{"out", &out}, {"z", &z}, {"t", &t}});
   const Index target = checked_targets(name, t, cols);
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
-    launch(table<T>().cross_entropy, {out.as<T>(), nullptr, z.as<T>(), target, rows, cols, smoothing}, kCostly * z.size);
+    launch(table<T>().cross_entropy, {out.as<T>(), nullptr, z.as<T>(), target, rows, cols, smoothing},
+           kCostly * z.size);
   });
   return done();
 }
 
 py::object cross_entropy_vjp(const Array& out, const Array& g, const Array& z, const Array& t, double smoothing) {
   const char* name = "softmax_cross_entropy_vjp";
-  if (!usable({&out}, {&g, &z}) || !index_like(t) || z.rank != 2 || t.rank != 1 || g.rank != 1) return declined();
+  if (!usable({&out}, {&g, &z}) || !t.indexes() || z.rank != 2 || g.rank != 1) return declined();
   if (!overlap_allowed({&out}, {&g, &z, &t}, {&z})) return declined();
   const auto rows = z.shape[0], cols = z.shape[1];
-  if (!t.is({rows}) || !g.is({rows}) || !out.same_shape(z)) shape_error(name, {{"out", &out}, {"g", &g}, {"z", &z}, {"t", &t}});
+  if (!t.is({rows}) || !g.is({rows}) || !out.same_shape(z))
+    shape_error(name, {{"out", &out}, {"g", &g}, {"z", &z}, {"t", &t}});
   const Index target = checked_targets(name, t, cols);
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
-    launch(table<T>().cross_entropy_vjp, {out.as<T>(), g.as<T>(), z.as<T>(), target, rows, cols, smoothing}, kCostly * z.size);
+    launch(table<T>().cross_entropy_vjp, {out.as<T>(), g.as<T>(), z.as<T>(), target, rows, cols, smoothing},
+           kCostly * z.size);
   });
   return done();
 }
@@ -187,8 +192,8 @@ void bind_kernels(py::module_& m) {
   m.def("matmul", [](handle out, handle x, handle y) { return matmul(out, x, y); }, arg("out"), arg("x"), arg("y"));
   m.def("linear",
         [](handle out, handle x, handle w, handle b, Name act, double alpha) {
-          const Array z(out);
-          return linear("linear", z, z, x, w, b, find_activation(act), alpha);
+          const Array both(out);
+          return linear("linear", both, both, x, w, b, find_activation(act), alpha);
         },
         arg("out"), arg("x"), arg("w"), arg("b"), kw_only(), arg("act"), arg("alpha"));
   m.def("linear_keep",
@@ -207,7 +212,9 @@ void bind_kernels(py::module_& m) {
         [](handle out, handle z, handle t, double smoothing) { return cross_entropy(out, z, t, smoothing); },
         arg("out"), arg("z"), arg("t"), kw_only(), arg("smoothing"));
   m.def("softmax_cross_entropy_vjp",
-        [](handle out, handle g, handle z, handle t, double smoothing) { return cross_entropy_vjp(out, g, z, t, smoothing); },
+        [](handle out, handle g, handle z, handle t, double smoothing) {
+          return cross_entropy_vjp(out, g, z, t, smoothing);
+        },
         arg("out"), arg("g"), arg("z"), arg("t"), kw_only(), arg("smoothing"));
 }
 

@@ -4,22 +4,20 @@
 namespace gpunet {
 namespace {
 
-bool index_like(const Array& a) {
-  return a.plain && a.contiguous && a.rank == 1 && (a.type == Type::int32 || a.type == Type::int64);
-}
-
 Index checked_rows(const char* name, const Array& rows, long length) {
   const Index index{rows.data, rows.type == Type::int64};
   for (long i = 0; i < rows.size; ++i)
     if (index[i] < 0 || index[i] >= length)
       throw py::index_error(std::string(name) + ": rows[" + std::to_string(i) + "] is " + std::to_string(index[i]) +
-                            ", expected 0.." + std::to_string(length - 1) + " (length " + std::to_string(length) + ")");
+                            ", expected 0.." + std::to_string(length - 1) + " (length " + std::to_string(length) +
+                            ")");
   return index;
 }
 
 // many: (n, ...), few: (length, ...): the same but for the first axis.
 bool same_rows(const Array& many, const Array& few, long n) {
-  return many.rank == few.rank && many.shape[0] == n && std::equal(many.shape + 1, many.shape + many.rank, few.shape + 1);
+  return many.rank == few.rank && many.shape[0] == n &&
+         std::equal(many.shape + 1, many.shape + many.rank, few.shape + 1);
 }
 
 long row_size(const Array& a) {
@@ -30,10 +28,11 @@ long row_size(const Array& a) {
 
 py::object gather(const py::object& out_object, const py::object& x_object, const Array& rows) {
   const Array out(out_object), x(x_object);
-  if (!out.data || !x.data || !out.contiguous || !x.contiguous || !out.writeable || !index_like(rows) || x.rank < 1) return declined();
+  if (!out.data || !x.data || !out.contiguous || !x.contiguous || !out.writeable || x.rank < 1) return declined();
+  if (!rows.indexes() || !overlap_allowed({&out}, {&x, &rows})) return declined();
   const auto dtype = [](const py::object& o) { return py::reinterpret_borrow<py::array>(o).dtype(); };
-  if (!dtype(out_object).equal(dtype(x_object)) || dtype(x_object).kind() == 'O' || dtype(x_object).kind() == 'V') return declined();
-  if (!overlap_allowed({&out}, {&x, &rows})) return declined();
+  const py::dtype type = dtype(x_object);
+  if (!dtype(out_object).equal(type) || type.kind() == 'O' || type.kind() == 'V') return declined();  // V may hold O
   if (!same_rows(out, x, rows.size)) shape_error("gather", {{"out", &out}, {"x", &x}, {"rows", &rows}});
   const Index index = checked_rows("gather", rows, x.shape[0]);
   const long bytes = row_size(x) * x.item;
@@ -42,7 +41,8 @@ py::object gather(const py::object& out_object, const py::object& x_object, cons
 }
 
 py::object scatter_add(const Array& out, const Array& g, const Array& rows) {
-  if (!usable({&out}, {&g}) || !index_like(rows) || out.rank < 1 || !overlap_allowed({&out}, {&g, &rows})) return declined();
+  if (!usable({&out}, {&g}) || !rows.indexes() || out.rank < 1) return declined();
+  if (!overlap_allowed({&out}, {&g, &rows})) return declined();
   if (!same_rows(g, out, rows.size)) shape_error("scatter_add", {{"out", &out}, {"g", &g}, {"rows", &rows}});
   const Index index = checked_rows("scatter_add", rows, out.shape[0]);
   by_type(out.type, [&](auto zero) {
@@ -53,7 +53,8 @@ py::object scatter_add(const Array& out, const Array& g, const Array& rows) {
   return done();
 }
 
-py::object dropout(const Array& out, const Array& x, double rate, long long step, unsigned long long seed, unsigned stream) {
+py::object dropout(const Array& out, const Array& x, double rate, long long step, unsigned long long seed,
+                   unsigned stream) {
   if (!(rate >= 0 && rate < 1)) return declined();
   if (!usable({&out}, {&x}) || !overlap_allowed({&out}, {&x}, {&x})) return declined();
   if (!out.same_shape(x)) shape_error("dropout", {{"out", &out}, {"x", &x}});
@@ -68,8 +69,8 @@ py::object dropout(const Array& out, const Array& x, double rate, long long step
 
 void bind_rows(py::module_& m) {
   using py::arg, py::handle, py::kw_only, py::object;
-  m.def("gather", [](const object& out, const object& x, handle rows) { return gather(out, x, rows); }, arg("out"), arg("x"),
-        arg("rows"));
+  m.def("gather", [](const object& out, const object& x, handle rows) { return gather(out, x, rows); }, arg("out"),
+        arg("x"), arg("rows"));
   m.def("scatter_add", [](handle out, handle g, handle rows, long) { return scatter_add(out, g, rows); }, arg("out"),
         arg("g"), arg("rows"), kw_only(), arg("n") = 0);  // n is out's length, which out tells
   m.def("dropout",

@@ -9,9 +9,10 @@ namespace {
 // One flat vector that changes; an optimizer that lacks m or v passes none.
 struct Pair { const Array *out, *in; };
 
-template <class Rule> py::object update(const char* name, Kernel<Update<float, Rule>> Table<float>::*f32,
-                                        Kernel<Update<double, Rule>> Table<double>::*f64, Pair p, Pair m, Pair v, const Array& g,
-                                        const Rule& rule) {
+template <class Rule>
+py::object update(const char* name, Kernel<Update<float, Rule>> Table<float>::*f32,
+                  Kernel<Update<double, Rule>> Table<double>::*f64, Pair p, Pair m, Pair v, const Array& g,
+                  const Rule& rule) {
   const Pair pairs[] = {p, m, v};
   for (const Pair& a : pairs) {
     if (!a.out) continue;
@@ -22,7 +23,9 @@ template <class Rule> py::object update(const char* name, Kernel<Update<float, R
   }
   by_type(g.type, [&](auto zero) {
     using T = decltype(zero);
-    const auto change = [](Pair a) { return a.out ? Change<T>{a.out->template as<T>(), a.in->template as<T>()} : Change<T>{}; };
+    const auto change = [](Pair a) {
+      return a.out ? Change<T>{a.out->template as<T>(), a.in->template as<T>()} : Change<T>{};
+    };
     const Update<T, Rule> u{change(p), change(m), change(v), g.as<T>(), g.size, rule};
     if constexpr (std::is_same_v<T, float>) launch(table<T>().*f32, u, 2 * kCheap * g.size);
     else launch(table<T>().*f64, u, 2 * kCheap * g.size);
@@ -53,12 +56,14 @@ AdamRule nadam_rule(double t, double lr, double beta1, double beta2, double eps,
 void bind_updates(py::module_& m) {
   using py::arg, py::handle, py::kw_only;
   m.def("sgd",
-        [](handle p1, handle m1, handle p, handle g, handle m, handle lr, handle momentum, handle decay, bool nesterov) {
+        [](handle p1, handle m1, handle p, handle g, handle m, handle lr, handle momentum, handle decay,
+           bool nesterov) {
           const Array out_p(p1), out_m(m1), in_p(p), in_g(g), in_m(m);
           return GPUNET_UPDATE(sgd, (Pair{&out_p, &in_p}), (Pair{&out_m, &in_m}), Pair{}, in_g,
                                (SgdRule{scalar(lr), scalar(momentum), scalar(decay), nesterov}));
         },
-        arg("p1"), arg("m1"), arg("p"), arg("g"), arg("m"), arg("lr"), arg("momentum"), arg("decay"), kw_only(), arg("nesterov"));
+        arg("p1"), arg("m1"), arg("p"), arg("g"), arg("m"), arg("lr"), arg("momentum"), arg("decay"), kw_only(),
+        arg("nesterov"));
   m.def("adagrad",
         [](handle p1, handle v1, handle p, handle g, handle v, handle lr, handle eps, handle decay) {
           const Array out_p(p1), out_v(v1), in_p(p), in_g(g), in_v(v);
@@ -80,26 +85,27 @@ void bind_updates(py::module_& m) {
            handle beta2, handle eps, handle decay, bool decoupled) {
           const Array out_p(p1), out_m(m1), out_v(v1), in_p(p), in_g(g), in_m(m), in_v(v);
           return GPUNET_UPDATE(adam, (Pair{&out_p, &in_p}), (Pair{&out_m, &in_m}), (Pair{&out_v, &in_v}), in_g,
-                               adam_rule(double(integer(t)), scalar(lr), scalar(beta1), scalar(beta2), scalar(eps), scalar(decay),
-                                         decoupled));
+                               adam_rule(double(integer(t)), scalar(lr), scalar(beta1), scalar(beta2), scalar(eps),
+                                         scalar(decay), decoupled));
         },
         arg("p1"), arg("m1"), arg("v1"), arg("p"), arg("g"), arg("m"), arg("v"), arg("t"), arg("lr"), arg("beta1"),
         arg("beta2"), arg("eps"), arg("decay"), kw_only(), arg("decoupled"));
   m.def("nadam",
-        [](handle p1, handle m1, handle v1, handle mu1, handle p, handle g, handle m, handle v, handle mu, handle t, handle lr,
-           handle beta1, handle beta2, handle eps, handle decay, handle momentum_decay, bool decoupled) {
+        [](handle p1, handle m1, handle v1, handle mu1, handle p, handle g, handle m, handle v, handle mu, handle t,
+           handle lr, handle beta1, handle beta2, handle eps, handle decay, handle momentum_decay, bool decoupled) {
           const Array out_p(p1), out_m(m1), out_v(v1), out_mu(mu1), in_p(p), in_g(g), in_m(m), in_v(v);
-          if (out_mu.rank != 0 || !out_mu.plain || !out_mu.writeable || out_mu.type != Type::float64) return declined();
+          if (out_mu.rank != 0 || !out_mu.plain || !out_mu.writeable || out_mu.type != Type::float64)
+            return declined();
           double product = scalar(mu);
           const AdamRule rule = nadam_rule(double(integer(t)), scalar(lr), scalar(beta1), scalar(beta2), scalar(eps),
                                            scalar(decay), scalar(momentum_decay), decoupled, product);
-          const py::object result = GPUNET_UPDATE(adam, (Pair{&out_p, &in_p}), (Pair{&out_m, &in_m}), (Pair{&out_v, &in_v}),
-                                                  in_g, rule);
+          const py::object result = update("nadam", &Table<float>::adam, &Table<double>::adam, {&out_p, &in_p},
+                                           {&out_m, &in_m}, {&out_v, &in_v}, in_g, rule);
           if (result.is_none()) *out_mu.as<double>() = product;
           return result;
         },
-        arg("p1"), arg("m1"), arg("v1"), arg("mu1"), arg("p"), arg("g"), arg("m"), arg("v"), arg("mu"), arg("t"), arg("lr"),
-        arg("beta1"), arg("beta2"), arg("eps"), arg("decay"), arg("momentum_decay"), kw_only(), arg("decoupled"));
+        arg("p1"), arg("m1"), arg("v1"), arg("mu1"), arg("p"), arg("g"), arg("m"), arg("v"), arg("mu"), arg("t"),
+        arg("lr"), arg("beta1"), arg("beta2"), arg("eps"), arg("decay"), arg("momentum_decay"), kw_only(), arg("decoupled"));
   m.def("lion",
         [](handle p1, handle m1, handle p, handle g, handle m, handle lr, handle beta1, handle beta2, handle decay) {
           const Array out_p(p1), out_m(m1), in_p(p), in_g(g), in_m(m);

@@ -1,8 +1,9 @@
 // Products of matrices: C in tiles, K in blocks of fixed length, B in panels as wide as a tile.
 //
-// A is read where it lies. A panel of B is copied into the thread's scratch memory when it is transposed, when it is not
-// a whole number of vectors, or when its rows lie so far apart that the copy pays. Each element of C is one chain of
-// multiply-adds over k, in blocks of kBlock whatever the tile, so neither tiles nor threads change the bits.
+// A and B are read where they lie, but for what pays to be copied into the thread's scratch memory first: a panel of
+// B that is transposed, not a whole number of vectors, or made of rows far apart; rows of a transposed A whose columns
+// lie pages apart. Each element of C is one chain of multiply-adds over k, in blocks of kBlock whatever the tile, so
+// neither tiles nor threads change the bits.
 #pragma once
 
 #include "loops.h"
@@ -11,7 +12,7 @@
 namespace gpunet {
 namespace {
 
-template <class T> constexpr long kBlock = 2048 / long(sizeof(T));
+template <class T> constexpr long kBlock = 1024 / long(sizeof(T));
 
 inline long least(long a, long b) { return a < b ? a : b; }
 inline long ceil_div(long a, long b) { return (a + b - 1) / b; }
@@ -50,15 +51,15 @@ inline long length(Span s) { return s.end - s.begin; }
 template <class T> struct Rows { const T* data; long row, step, tile; };  // tile: from one tile's rows to the next's
 template <class T> struct Panel { const T* data; long step; };
 
-template <class T> constexpr long kRowBlock = 128;
-template <class T> constexpr long kScratchRows = kRowBlock<T> * kBlock<T>;
+template <class T> constexpr long kRowBlock = 256;
+template <class T> constexpr long kScratchRows = (kRowBlock<T> + kTileRows) * kBlock<T>;  // the last tile is padded
 template <class T> constexpr long kScratchPanel = kBlock<T> * kTileCols<T>;
 
 inline Span tile_rows(Span rows, long i, long count) { return share(length(rows), 1, {int(i), int(count)}); }
 
 // A transposed A is copied, tile by tile, when many panels read it and its columns lie pages apart.
 template <class T> Rows<T> rows_of(const Matrix<T>& a, const T* from, Span rows, long k, long panels, T* copy) {
-  const bool near = a.row != 1 || a.col * long(sizeof(T)) < 2048 || panels < 4;
+  const bool near = a.row != 1 || a.col * long(sizeof(T)) < 2048 || panels < 8;
   const long count = ceil_div(length(rows), kTileRows);
   if (near) return {from, a.row, a.col, 0};
   for (long i = 0; i < count; ++i) {
@@ -83,16 +84,19 @@ template <class T> Panel<T> panel_of(const Matrix<T>& b, const T* from, long k, 
 
 // All tiles of one panel, for one block of rows and of k.
 template <class T> void panel_product(const Product<T>& p, long matrix, Area area, Span ks, Rows<T> a, Panel<T> b) {
-  const long width = length(area.cols), vectors = ceil_div(width, kLanes<T>), count = ceil_div(length(area.rows), kTileRows);
-  const bool first = ks.begin == 0, epilogue = ks.end == p.k && (p.act != 0 || p.out != p.z);  // identity: see its table
+  const long width = length(area.cols), vectors = ceil_div(width, kLanes<T>);
+  const long count = ceil_div(length(area.rows), kTileRows);
+  const bool first = ks.begin == 0;
+  const bool epilogue = ks.end == p.k && (p.act != 0 || p.out != p.z);  // 0 is the identity
   const T* bias = p.bias ? p.bias + matrix * p.n + area.cols.begin : nullptr;
   for (long i = 0; i < count; ++i) {
     const Span tile = tile_rows(area.rows, i, count);
     const long c = (matrix * p.m + area.rows.begin + tile.begin) * p.n + area.cols.begin;
     const T* from = a.tile ? a.data + i * a.tile : a.data + tile.begin * a.row;
     const T* start = first ? bias : p.z + c;
-    kTiles<T>.at[length(tile) - 1][vectors - 1]({from, a.row, a.step, b.data, b.step, start, first ? 0 : p.n, p.z + c, p.n,
-                                                length(ks), int(width - (vectors - 1) * kLanes<T>)});
+    const int last = int(width - (vectors - 1) * kLanes<T>);
+    kTiles<T>.at[length(tile) - 1][vectors - 1](
+        {from, a.row, a.step, b.data, b.step, start, first ? 0 : p.n, p.z + c, p.n, length(ks), last});
     if (epilogue) kActivate<T>[p.act]({p.out + c, p.z + c, p.n, length(tile), width, p.alpha});
   }
 }

@@ -24,7 +24,8 @@ template <class T> struct Activation { T* out; const T* x; long n; int act; T al
 template <class T> struct ActivationVjp { T* out; const T* g; const T* saved; long n; int act; T alpha; };
 
 // A matrix that may be a transposed view: element (i, j) stands at data[i * row + j * col]; one of the two is 1.
-template <class T> struct Matrix { const T* data; long row, col, next; };  // next: to the next matrix of a stack, 0 if shared
+// `next` leads to the next matrix of a stack; 0: all share this one.
+template <class T> struct Matrix { const T* data; long row, col, next; };
 
 // z = bias + a b, out = act(z), for `count` matrices (m, k) x (k, n); z and out may be one. No bias: nullptr.
 template <class T> struct Product {

@@ -56,7 +56,10 @@ template <> struct ieee<double> {
 
 template <class T> HD T fma(T a, T b, T c) { return num<T>::fma(a, b, c); }
 template <class T> HD T all(typename num<T>::S x) { return x - T{}; }
-template <class T> HD T infinity() { return all<T>(num<typename num<T>::S>::from_bits(ieee<typename num<T>::S>::infinity)); }
+template <class T> HD T infinity() {
+  typedef typename num<T>::S S;
+  return all<T>(num<S>::from_bits(ieee<S>::infinity));
+}
 
 template <class T> HD T abs(T x) {
   typedef num<T> N;

@@ -7,7 +7,9 @@
 
 namespace gpunet {
 
-HD unsigned long long product32(unsigned long long a, unsigned long long b) { return (a & 0xffffffffu) * (b & 0xffffffffu); }
+HD unsigned long long product32(unsigned long long a, unsigned long long b) {
+  return (a & 0xffffffffu) * (b & 0xffffffffu);
+}
 
 template <class U> struct Words { U w0, w1, w2, w3; };
 

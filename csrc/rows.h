@@ -21,7 +21,9 @@ template <class T> void scatter_add(const ScatterAdd<T>& a, Part part) {
   for (long i = 0; i < a.n; ++i) {
     T* out = a.out + a.rows[i] * a.width;
     const T* g = a.g + i * a.width;
-    each_vector<T>(s.begin, s.end, [&](auto lanes, long j) { lanes.store(out + j, lanes.load(out + j) + lanes.load(g + j)); });
+    each_vector<T>(s.begin, s.end, [&](auto lanes, long j) {
+      lanes.store(out + j, lanes.load(out + j) + lanes.load(g + j));
+    });
   }
 }
 

@@ -52,7 +52,9 @@ HD void store_first(double* p, VecD v, int n) { _mm512_mask_storeu_pd(p, __mmask
 HD VecU64 product32(VecU64 a, VecU64 b) { return (VecU64)_mm512_mul_epu32((__m512i)a, (__m512i)b); }
 
 #elif defined(__AVX2__)
-HD __m256i first32(int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
+HD __m256i first32(int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
 HD __m256i first64(int n) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3)); }
 HD VecF fused(VecF a, VecF b, VecF c) { return (VecF)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 HD VecD fused(VecD a, VecD b, VecD c) { return (VecD)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }

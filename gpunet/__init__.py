@@ -23,7 +23,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Model", "Tensor", "Trainer",
     "check_grads", "composite", "device", "env", "grad", "jacobian", "load", "no_grad", "op", "tensor",
-    "data", "devices", "engine", "errors", "graph", "losses", "metrics", "nn", "ops", "optim", "rng", "tabular", "train",
+    "data", "devices", "engine", "errors", "graph", "losses", "metrics", "nn", "ops", "optim", "rng", "tabular",
+    "train",
 ]  # fmt: skip
 
 # fmt: off

@@ -38,7 +38,16 @@ def dropout(out: _Array, x: _Array, rate: _Scalar, step: _Step, *, seed: int, st
 def gather(out: npt.NDArray, x: npt.NDArray, rows: _Rows) -> _Done: ...
 def scatter_add(out: _Array, g: _Array, rows: _Rows) -> _Done: ...
 def sgd(
-    p1: _Array, m1: _Array, p: _Array, g: _Array, m: _Array, lr: _Scalar, momentum: _Scalar, decay: _Scalar, *, nesterov: bool
+    p1: _Array,
+    m1: _Array,
+    p: _Array,
+    g: _Array,
+    m: _Array,
+    lr: _Scalar,
+    momentum: _Scalar,
+    decay: _Scalar,
+    *,
+    nesterov: bool,
 ) -> _Done: ...
 def adagrad(
     p1: _Array, v1: _Array, p: _Array, g: _Array, v: _Array, lr: _Scalar, eps: _Scalar, decay: _Scalar

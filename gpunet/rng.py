@@ -40,7 +40,9 @@ def words(n: int, *, seed: int, stream: int, step: int = 0, xp: Any = np) -> npt
 
 def uniform(n: int, *, seed: int, stream: int, step: int = 0, xp: Any = np) -> npt.NDArray[np.float32]:
     """n numbers in [0, 1): the upper 24 bits of each word, exact in float32."""
-    return (words(n, seed=seed, stream=stream, step=step, xp=xp) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+    return (words(n, seed=seed, stream=stream, step=step, xp=xp) >> np.uint32(8)).astype(np.float32) * np.float32(
+        2.0**-24
+    )
 
 
 def _uniform53(n: int, *, seed: int, stream: int, step: int) -> npt.NDArray[np.float64]:

@@ -68,8 +68,8 @@ DOMAINS: dict[str, Callable[[np.random.Generator, Shape], Array]] = {
 }
 
 SIZES = (0, 1, 7, 8, 9, 1023)
-ONE  = (*((((n,),) for n in SIZES)), ((),), ((3, 5),), ((2, 0, 3),))
-TWO  = (*((((n,), (n,)) for n in SIZES)), ((), ()), ((3, 1), (1, 4)), ((4,), (3, 4)), ((3, 4), ()), ((), (0,)),
+ONE  = (*(((n,),) for n in SIZES), ((),), ((3, 5),), ((2, 0, 3),))
+TWO  = (*(((n,), (n,)) for n in SIZES), ((), ()), ((3, 1), (1, 4)), ((4,), (3, 4)), ((3, 4), ()), ((), (0,)),
         ((0, 3), (3,)), ((2, 1, 3), (4, 1)))
 CUBE = (((2, 3, 4),), ((1, 1, 1),), ((5, 9, 7),))
 ROWS = (((3, 4),), ((0, 3),), ((1, 1),), ((7, 9),), ((2, 3, 5),), ((3, 1023),))
@@ -199,7 +199,8 @@ row("gather",     ops.gather,
                   "real index3", (((3,), (5,)), ((3, 4), (2, 7)), ((3, 4), ()), ((3, 4), (0,)), ((3, 2, 2), (1023,))))
 row("scatter_add", lambda g, t: ops.scatter_add(g, t, n=6),
                    lambda g, t: _scattered(g, t, 6),
-                   "real index5", (((5,), (5,)), ((9, 4), (9,)), ((2, 7, 3), (2, 7)), ((0, 4), (0,)), ((1023, 2), (1023,))),
+                   "real index5",
+                   (((5,), (5,)), ((9, 4), (9,)), ((2, 7, 3), (2, 7)), ((0, 4), (0,)), ((1023, 2), (1023,))),
                     tolerance=40)
 row("pick",       ops.pick,
                   lambda x, t: np.take_along_axis(x, t[..., None], -1)[..., 0],
@@ -227,10 +228,10 @@ row("matmul",     ops.matmul,                 np.matmul,                      "r
 
 _SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772
 
-def _logistic(x: Array) -> Array: return 1 / (1 + np.exp(-x))                                      # noqa: E704
-def _gauss(x: Array) -> Array:    return np.exp(-x * x / 2) / math.sqrt(2 * math.pi)               # noqa: E704
-def _below(x: Array) -> Array:    return (1 + _erf(x / math.sqrt(2))) / 2                          # noqa: E704
-def _mixed(x: Array) -> Array:    return np.tanh(np.log1p(np.exp(x)))                              # noqa: E704
+def _logistic(x: Array) -> Array: return 1 / (1 + np.exp(-x))
+def _gauss(x: Array) -> Array:    return np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+def _below(x: Array) -> Array:    return (1 + _erf(x / math.sqrt(2))) / 2
+def _mixed(x: Array) -> Array:    return np.tanh(np.log1p(np.exp(x)))
 
 FORMULAS: dict[str, tuple[float, Callable[[Array], Array], Callable[[Array], Array]]] = {
     #             alpha value                                        derivative
@@ -353,7 +354,8 @@ def _adam(
     return p - lr * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps), m, v
 
 def _nadam(
-    p: Array, g: Array, m: Array, v: Array, mu: float, t: int, lr: float, b1: float, b2: float, eps: float, decay: float,
+    p: Array, g: Array, m: Array, v: Array, mu: float, t: int, lr: float, b1: float, b2: float, eps: float,
+    decay: float,
     momentum_decay: float, decoupled: bool,
 ) -> Any:
     p, g = (p - lr * decay * p, g) if decoupled else (p, g + decay * p)
@@ -376,7 +378,8 @@ for flag in (False, True):
                       ("real", "real", "real", "positive", 3, 0.1, 0.8, 0.9, 1e-3, 0.01), FOUR, tolerance=8, note=note)
     row("nadam",      lambda *a, f=flag: ops.nadam(*a, decoupled=f),
                       lambda *a, f=flag: _nadam(*a, f),
-                      ("real", "real", "real", "positive", 0.7, 3, 0.1, 0.8, 0.9, 1e-3, 0.01, 0.004), FOUR, tolerance=8, note=note)
+                      ("real", "real", "real", "positive", 0.7, 3, 0.1, 0.8, 0.9, 1e-3, 0.01, 0.004), FOUR,
+                      tolerance=8, note=note)
 row("adagrad",    ops.adagrad, _adagrad, ("real", "real", "positive", 0.1, 1e-3, 0.01), THREE, tolerance=4)
 row("rmsprop",    ops.rmsprop,
                   _rmsprop, ("real", "real", "positive", "real", 0.1, 0.9, 1e-3, 0.5, 0.01), FOUR, tolerance=4)

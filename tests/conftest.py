@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from gpunet.devices import Device, cpu, cuda, environment
 from gpunet.devices.cpu import CPU, KERNELS
 from gpunet.devices.cuda import CUDA
 
-settings.register_profile("gpunet", deadline=None, derandomize=True, max_examples=60, print_blob=True)
+settings.register_profile("gpunet", deadline=None, derandomize=True, max_examples=100, print_blob=True)
 settings.load_profile("gpunet")
 
 
@@ -85,7 +86,9 @@ class StandInCupy:
     """NumPy's functions on DeviceArrays, and the few of CuPy's own that gpunet calls."""
 
     class cuda:
-        runtime = SimpleNamespace(getDeviceCount=lambda: 2, getDeviceProperties=lambda index: {"name": b"Stand-in %d" % index})
+        runtime = SimpleNamespace(
+            getDeviceCount=lambda: 2, getDeviceProperties=lambda index: {"name": b"Stand-in %d" % index}
+        )
 
         class Device:
             mem_info = 3 << 30, 4 << 30
@@ -132,19 +135,11 @@ class PoisonedCUDA(CUDA):
 # ---------------------------------------------------------------- the fixture
 
 
-def native(kind: Callable[[], Device]) -> Device:
-    if cpu._native is not None:
-        return kind()
-    if environment.settings().require_native:
-        pytest.fail("GPUNET_REQUIRE_NATIVE is set, but gpunet._cpu was not built")
-    pytest.skip("gpunet._cpu was not built")
-
-
-def gpu() -> Device:
-    problem = environment.cuda_problem()
-    if problem is not None:
-        pytest.skip(f"no CUDA device: {problem}")
-    return cuda.open_cuda(0)
+def missing(name: str) -> str | None:
+    """Why this device cannot be had here."""
+    if name.startswith("native") and cpu._native is None:
+        return "gpunet._cpu was not built"
+    return environment.cuda_problem() if name == "cuda" else None
 
 
 # fmt: off
@@ -152,24 +147,23 @@ DEVICES: dict[str, Callable[[], Device]] = {
     "numpy":           lambda: CPU(native=False),
     "numpy-poisoned":  lambda: PoisonedCPU(native=False),
     "declining":       DecliningCPU,
-    "native":          lambda: native(CPU),
-    "native-poisoned": lambda: native(PoisonedCPU),
+    "native":          CPU,
+    "native-poisoned": PoisonedCPU,
     "standin":         lambda: PoisonedCUDA(0, StandInCupy()),
-    "cuda":            gpu,
+    "cuda":            lambda: cuda.open_cuda(0),
 }
 # fmt: on
-_made: dict[str, Device] = {}
 
 
+@functools.cache
 def make(name: str) -> Device:
-    """One device of each kind a session; skips, with the reason, where it cannot be had."""
-    if name not in _made:
-        _made[name] = DEVICES[name]()
-    return _made[name]
+    """One device of each kind a session."""
+    return DEVICES[name]()
 
 
-@pytest.fixture(params=DEVICES)
+@pytest.fixture(params=[name for name in DEVICES if missing(name) is None])
 def device(request: pytest.FixtureRequest) -> Device:
+    """Each device there is; test_devices.py has a test that skips, with the reason, for each there is not."""
     return make(request.param)
 
 
@@ -180,6 +174,11 @@ def numpy_device() -> Device:
 
 @pytest.fixture
 def native_device() -> Device:
+    reason = missing("native")
+    if reason is not None and environment.settings().require_native:
+        pytest.fail(f"GPUNET_REQUIRE_NATIVE is set, but {reason}")
+    if reason is not None:
+        pytest.skip(reason)
     return make("native")
 
 

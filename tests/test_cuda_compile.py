@@ -59,7 +59,9 @@ def text_of(lib: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
 def compile_by_nvrtc(lib: ctypes.CDLL, source: Path, names: list[str], arch: str) -> tuple[bytes, list[str]]:
     """The cubin and the mangled name of each kernel, as cupy.RawModule(name_expressions=...) has them."""
     program = ctypes.c_void_p()
-    checked(lib, lib.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), source.name.encode(), 0, None, None))
+    checked(
+        lib, lib.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), source.name.encode(), 0, None, None)
+    )
     for name in names:
         checked(lib, lib.nvrtcAddNameExpression(program, name.encode()))
     options = [f"-arch={arch}", f"-I{source.parent}", *CUPY_FLAGS]

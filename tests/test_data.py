@@ -378,7 +378,7 @@ BAD_FILES = {
     "only a header": (b"a,b,c\n",                        "line 1: the header, and no row after it"),
     "binary junk":   (bytes(range(256)) * 4,             "line 1: a zero byte; this is not a text file"),
     "a zero byte":   (b"a,b\n1,2\n3,\x004\n",            "line 3: a zero byte"),
-    "latin-1":       ("a,b\r\n1,é\r\n".encode("latin-1"), "line 2: at byte 0xe9 is not UTF-8.*iconv"),
+    "latin-1":       ("a,b\r\n1,é\r\n".encode("latin-1"), "line 2: byte 0xe9 is not UTF-8.*iconv"),
     "utf-16":        ("a,b\n1,2\n".encode("utf-16"),     "is UTF-16; save it as UTF-8"),
     "an open quote": (b'a,b\n1,2\n3,"4\n5,6\n',          "line 3: a quote is opened in this row and never closed"),
     "all in quotes": (b'"a,b\n1,2\n',                    "line 1: a quote is opened"),
@@ -395,7 +395,6 @@ BAD_FILES = {
 def test_bad_files(tmp_path: Path, case: str) -> None:
     content, message = BAD_FILES[case]
     path = put(tmp_path, content)
-    message = message.replace("at byte", "byte")
     for engine in ["csv", *["pyarrow"] * HAS_PYARROW]:
         with pytest.raises(DataError, match=rf"t\.csv.*{message}"):
             read_csv(path, engine=engine)
@@ -424,7 +423,7 @@ def test_missing_paths(tmp_path: Path) -> None:
 
 def test_write_csv(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
-    texts = np.array(["x", None, 'a, "b"\r\nc', "é"], object)
+    texts = np.array(["x", None, 'a, "b"\r\nc', "é\rè"], object)
     floats, singles = np.array([0.1, np.nan, -np.inf, 1e300]), np.array([0.1, 1e-8, 3, 7], np.float32)
     write_csv(path, ["t", "f", "s", "i"], [texts, floats, singles, np.arange(4)])
     table = read_csv(path)

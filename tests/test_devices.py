@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import StandInCupy
+from conftest import DEVICES, StandInCupy, make, missing
 
 from gpunet import ops
 from gpunet.devices import Device, cpu, environment, select
@@ -52,7 +52,9 @@ def test_cuda_that_is_not_there_says_what_is_missing(door: pytest.MonkeyPatch) -
     assert caught.value.exit_code == 4
 
 
-def test_auto_falls_back_with_one_line_that_says_why(door: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_falls_back_with_one_line_that_says_why(
+    door: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     door.setattr(environment, "cuda_problem", lambda: "no NVIDIA driver")
     with caplog.at_level(logging.INFO, "gpunet"):
         assert select.device("auto") is select.device("auto") is select.device("cpu")
@@ -75,13 +77,23 @@ def test_missing_kernels_are_an_error_where_they_are_required(monkeypatch: pytes
     wanted = type("Settings", (), {"require_native": True, "isa": None, "threads": 1, "device": None})
     monkeypatch.setattr(cpu, "_native", None)
     monkeypatch.setattr(environment, "settings", lambda: wanted)
-    with pytest.raises(DeviceError, match="GPUNET_REQUIRE_NATIVE is set, but gpunet._cpu .* was not built. Install a C\\+\\+ compiler"):
+    with pytest.raises(
+        DeviceError, match="GPUNET_REQUIRE_NATIVE is set, but gpunet._cpu .* was not built. Install a C\\+\\+ compiler"
+    ):
         cpu.open_cpu()
 
 
 def test_without_kernels_the_cpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "_native", None)
     assert "the C++ kernels are not built" in CPU().description
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_the_tests_run_on_every_device(name: str) -> None:
+    reason = missing(name)
+    if reason is not None:
+        pytest.skip(f"{name}: {reason}")
+    assert make(name).kind == ("cuda" if name in ("standin", "cuda") else "cpu")
 
 
 # ---------------------------------------------------------------- memory and transfers
@@ -149,8 +161,10 @@ def test_native_kernels_take_arrays_of_any_layout(native_device: CPU, numpy_devi
     """Transposed, reversed, strided and broadcast arrays: a kernel copes or declines, and never reads beside them."""
     base = np.random.default_rng(0).normal(size=(6, 8, 8)).astype(dtype)
     layouts = {
-        "transposed": base[0].T, "reversed": base[0, ::-1], "backwards": base[0, :, ::-1], "strided": base[0, ::2, 1::2],
-        "columns": base[:, 0, :4], "broadcast": np.broadcast_to(base[0, 0], (8, 8)), "row": base[0, :1], "column": base[0, :, :1],
+        "transposed": base[0].T, "reversed": base[0, ::-1], "backwards": base[0, :, ::-1],
+        "strided": base[0, ::2, 1::2],
+        "columns": base[:, 0, :4], "broadcast": np.broadcast_to(base[0, 0], (8, 8)), "row": base[0, :1],
+        "column": base[0, :, :1],
         "stack": base.transpose(0, 2, 1), "inner": base.transpose(2, 1, 0), "empty": base[:0, 0],
     }  # fmt: skip
     room = {"rtol": 3e-5, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-12}
@@ -164,7 +178,8 @@ def run_all(x: Tensor) -> dict[str, Any]:
     square = ops.matmul(x, ops.swap_last(x))
     targets = tensor(np.zeros(x.shape[0], np.int64), device=x.device)
     made = {
-        "matmul": square, "tanh": ops.tanh(x), "gelu": ops.gelu(x), "erf": ops.erf(x), "softmax": ops.softmax(x), "log_softmax": ops.log_softmax(x),
+        "matmul": square, "tanh": ops.tanh(x), "gelu": ops.gelu(x), "erf": ops.erf(x), "softmax": ops.softmax(x),
+        "log_softmax": ops.log_softmax(x),
         "gather": ops.gather(x, targets), "activation_vjp": ops.activation_vjp(x, x, act="tanh", alpha=0.0),
     }  # fmt: skip
     if x.ndim == 2:
@@ -222,7 +237,14 @@ def test_the_cuda_class_works_within_its_device(standin: CUDA) -> None:
 def test_the_stand_in_refuses_host_arrays(standin: CUDA) -> None:
     """As CuPy does; otherwise the tests on it would prove little."""
     x, host = standin.upload(np.ones(3)), np.ones(3)
-    for mix in (lambda: x + host, lambda: host * x, lambda: standin.xp.add(x, host), lambda: standin.xp.where(x > 0, x, host), lambda: x.__setitem__(..., host), lambda: standin.xp.concatenate([x, host])):
+    for mix in (
+        lambda: x + host,
+        lambda: host * x,
+        lambda: standin.xp.add(x, host),
+        lambda: standin.xp.where(x > 0, x, host),
+        lambda: x.__setitem__(..., host),
+        lambda: standin.xp.concatenate([x, host]),
+    ):
         with pytest.raises(TypeError, match="Unsupported type"):
             mix()
 

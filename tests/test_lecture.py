@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_the_gradient_is_upstream_times_local_gate_by_gate() -> None:
     for gate in (ops.sin, ops.exp, ops.square, ops.log):
         gates.append(gate(gates[-1]).retain_grad())
     gates[-1].backward()
-    for before, after in zip(gates, gates[1:], strict=False):
+    for before, after in itertools.pairwise(gates):
         again = leaf(before.item())
         local = grad(after.node.op(again), again).item()  # of this gate alone
         assert before.grad.item() == pytest.approx(after.grad.item() * local, rel=1e-5)
@@ -52,7 +53,10 @@ class TestSigmoidNeuron:
     """1 / (1 + exp(-(w0 x0 + w1 x1 + w2))), gate by gate, to the lecture's two decimals."""
 
     def gates(self, device: Device) -> dict[str, Tensor]:
-        t = {name: leaf(value, device) for name, value in {"w0": 2.0, "x0": -1.0, "w1": -3.0, "x1": -2.0, "w2": -3.0}.items()}
+        t = {
+            name: leaf(value, device)
+            for name, value in {"w0": 2.0, "x0": -1.0, "w1": -3.0, "x1": -2.0, "w2": -3.0}.items()
+        }
         t["w0 x0"], t["w1 x1"] = t["w0"] * t["x0"], t["w1"] * t["x1"]
         t["sum"] = t["w0 x0"] + t["w1 x1"]
         t["z"] = t["sum"] + t["w2"]
@@ -166,7 +170,9 @@ def test_jacobian_of_a_tensor_already_computed() -> None:
 def test_a_linear_score_becomes_a_two_layer_net(device: Device) -> None:
     """f = W2 max(0, W1 x) with 3072 inputs, 100 hidden neurons and 10 classes."""
     random = np.random.default_rng(0)
-    x, w1, w2 = (tensor(random.normal(size=s).astype(np.float32), device=device) for s in ((1, 3072), (3072, 100), (100, 10)))
+    x, w1, w2 = (
+        tensor(random.normal(size=s).astype(np.float32), device=device) for s in ((1, 3072), (3072, 100), (100, 10))
+    )
     scores = ops.linear(ops.linear(x, w1, act="relu"), w2)
     want = np.maximum(x.numpy() @ w1.numpy(), 0) @ w2.numpy()
     np.testing.assert_allclose(scores.numpy(), want, rtol=1e-4, atol=1e-2)

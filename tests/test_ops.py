@@ -1,4 +1,4 @@
-"""Every op on every device: its value against plain NumPy, its gradients against difference quotients, its shape rule."""
+"""Every op on every device: value against plain NumPy, gradients against difference quotients, shape rule."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def gradients(case: Case, arrays: list[np.ndarray], device: Device) -> list[np.n
 def test_gradient_in_float32(case: Case, device: Device, numpy_device: Device) -> None:
     """On any device it is the float64 one of the base device, but for rounding."""
     for arrays in case.draws(np.float32):
-        for got, want in zip(gradients(case, arrays, device), gradients(case, list(map(wide, arrays)), numpy_device), strict=True):
+        for got, want in zip(
+            gradients(case, arrays, device), gradients(case, list(map(wide, arrays)), numpy_device), strict=True
+        ):
             if got is None or want is None:
                 assert got is want
             else:
@@ -132,7 +134,10 @@ def test_every_kernel_name_is_an_op() -> None:
 def test_kernel_means_what_the_composite_means(case: Case, native_device: Device, numpy_device: Device) -> None:
     for dtype in DTYPES:
         for arrays in case.draws(dtype):
-            for a, b in zip(*[listed(case.call(*[tensor(x, device=d) for x in arrays])) for d in (native_device, numpy_device)], strict=True):
+            for a, b in zip(
+                *[listed(case.call(*[tensor(x, device=d) for x in arrays])) for d in (native_device, numpy_device)],
+                strict=True,
+            ):
                 assert a.spec == b.spec
                 assert_near(a.numpy(), b.numpy(), dtype, 2 * case.tolerance, str(case))
 
@@ -143,8 +148,10 @@ def test_kernel_means_what_the_composite_means(case: Case, native_device: Device
 @pytest.mark.parametrize(
     "view",
     [
-        lambda x: ops.reshape(x, shape=(3, 2)), ops.transpose, ops.swap_last, lambda x: x[:, ::-1], lambda x: x[1], lambda x: x[None],
-        lambda x: ops.broadcast_to(x, shape=(4, 2, 3)), ops.stop_gradient, lambda x: ops.split(x, 2)[1], lambda x: x.detach(),
+        lambda x: ops.reshape(x, shape=(3, 2)), ops.transpose, ops.swap_last, lambda x: x[:, ::-1], lambda x: x[1],
+        lambda x: x[None],
+        lambda x: ops.broadcast_to(x, shape=(4, 2, 3)), ops.stop_gradient, lambda x: ops.split(x, 2)[1],
+        lambda x: x.detach(),
     ],
 )  # fmt: skip
 def test_views_share_memory(view: Any) -> None:
@@ -172,7 +179,9 @@ def test_large_arguments_neither_overflow_nor_lose_the_result(device: Device, dt
         np.testing.assert_allclose(ops.softmax(x).numpy(), [0, 0, 0, 0, 1], atol=1e-30)
         np.testing.assert_allclose(ops.log_softmax(x).numpy(), [-1600, -890, -800, -710, 0], rtol=1e-6)
         np.testing.assert_allclose(ops.logsumexp(x).item(), 800, rtol=1e-6)
-        np.testing.assert_allclose(ops.softmax_cross_entropy(x.reshape(1, 5), tensor([0], device=device)).numpy(), [1600], rtol=1e-6)
+        np.testing.assert_allclose(
+            ops.softmax_cross_entropy(x.reshape(1, 5), tensor([0], device=device)).numpy(), [1600], rtol=1e-6
+        )
 
 
 @each_dtype
@@ -256,4 +265,6 @@ def test_linear_without_activation_between_collapses() -> None:
     """Lecture row 13: a stack of linear layers is one linear layer."""
     random = np.random.default_rng(0)
     x, v, w = (tensor(random.normal(size=s)) for s in ((5, 4), (4, 6), (6, 3)))
-    np.testing.assert_allclose(ops.linear(ops.linear(x, v), w).numpy(), ops.linear(x, ops.matmul(v, w)).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(
+        ops.linear(ops.linear(x, v), w).numpy(), ops.linear(x, ops.matmul(v, w)).numpy(), rtol=1e-12
+    )

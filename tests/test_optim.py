@@ -16,6 +16,7 @@ from gpunet.devices import Device
 from gpunet.devices.cpu import CPU
 from gpunet.engine import Recorder, Tensor, grad, set_mode, tensor
 from gpunet.errors import ConfigError, DTypeError, GraphError, ShapeError
+from gpunet.graph.compile import Compiled
 from gpunet.optim import schedules
 from gpunet.optim.lbfgs import Probe, wolfe
 
@@ -26,7 +27,7 @@ START = {
     "a.weight": RNG.normal(size=(3, 5)), "a.bias": np.zeros(5),
     "b.weight": RNG.normal(size=(5, 4)), "b.bias": np.zeros(4),
 }  # fmt: skip
-SCHEDULES = ["constant", "step:3,0.5", "cosine", "one_cycle", "warmup:4,cosine", "plateau:0", "coslog4", "flat_cos"]
+SCHEDULES = ["constant", "step:3,0.5", "cosine", "one_cycle", "warmup:4,cosine", "plateau:1,0.5", "coslog4", "flat_cos"]
 
 
 def net(device: Device | str = "cpu", dtype: Any = np.float64) -> dict[str, Tensor]:
@@ -42,9 +43,8 @@ def loss_of(params: dict[str, Tensor]) -> Tensor:
 
 def train(optimizer: optim.Optimizer, params: dict[str, Tensor], steps: int) -> None:
     for _ in range(steps):
-        loss = loss_of(params)
-        optimizer.update(grad(loss, optimizer.parameters))
-        optimizer.epoch_end(loss.item())
+        optimizer.update(grad(loss_of(params), optimizer.parameters))
+        optimizer.epoch_end(1.0)  # never better: plateau has something to remember
 
 
 def values(params: dict[str, Tensor]) -> list[np.ndarray]:
@@ -336,6 +336,41 @@ def test_an_update_can_be_traced(name: str) -> None:
     assert {id(t) for t in trace.assigned} == {id(t) for t in [*states, optimizer.t]}
     assert len(trace.nodes) > 10 and optimizer.t.item() == 0
     assert same(values(params), list(START.values()))
+
+
+# fmt: off
+CHANGES: dict[str, Callable[[optim.Optimizer], Any]] = {
+    "lr":          lambda o: setattr(o, "lr", 0.3),
+    "clip on":     lambda o: setattr(o, "clip_norm", 0.01),
+    "clip anew":   lambda o: [setattr(o, "clip_value", c) for c in (None, 0.001)],
+    "group":       lambda o: setattr(o.groups[0], "lr_factor", 0.01),
+    "start":       lambda o: o.start(3),
+    "start again": lambda o: [o.start(n) for n in (9, 3)],
+    "longer":      lambda o: o.start(9),
+    "load":        lambda o: o.load_state_dict(o.state_dict() | {"t": 0}),
+    "nesterov":    lambda o: setattr(o, "nesterov", True),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_compiled_step_notices_every_change(change: str) -> None:
+    ends = []
+    for make in (lambda step: step, Compiled):
+        params = net()
+        optimizer = optim.SGD(
+            params.items(), lr=0.1, momentum=0.9, clip_value=0.1, schedule="cosine", groups=[{"match": "*.bias"}]
+        )
+        optimizer.start(3)
+        step = make(lambda o=optimizer, p=params: o.update(grad(loss_of(p), o.parameters)))
+        for _ in range(2):
+            step()
+        CHANGES[change](optimizer)
+        for _ in range(3):
+            step()
+        ends.append(values(params))
+    assert not step.eagerly
+    assert same(*ends)
 
 
 # ---------------------------------------------------------------- schedules

@@ -25,7 +25,8 @@ ROWS, COLUMNS = 4, 3
 # Smooth functions that neither grow nor leave their domain: programs of them can be checked by difference quotients.
 # fmt: off
 ONE: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": ops.tanh, "sigmoid": ops.sigmoid, "gelu": ops.gelu, "silu": ops.silu, "mish": ops.mish, "softplus": ops.softplus, "sin": ops.sin,
+    "tanh": ops.tanh, "sigmoid": ops.sigmoid, "gelu": ops.gelu, "silu": ops.silu, "mish": ops.mish,
+    "softplus": ops.softplus, "sin": ops.sin,
     "erf": ops.erf, "softmax": ops.softmax, "log_softmax": ops.log_softmax,
     "exp": lambda x: ops.exp(-ops.square(x)),
     "sqrt": lambda x: ops.sqrt(1.0 + ops.square(x)),
@@ -43,14 +44,16 @@ ONE: dict[str, Callable[[Tensor], Tensor]] = {
     "stop": lambda x: x + 0.0 * x.detach(),
 }
 TWO: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: ops.tanh(x) * y, "div": lambda x, y: x / (1.0 + ops.square(y)),
+    "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: ops.tanh(x) * y, "div": lambda x,
+    y: x / (1.0 + ops.square(y)),
     "pow": lambda x, y: ops.pow(ops.softplus(x) + 0.5, ops.tanh(y)),
     "matmul": lambda x, y: (x @ ops.tanh(y).T) @ ops.sigmoid(y),
     "linear": lambda x, y: ops.linear(x, ops.tanh(y[:COLUMNS]), y[0], act="tanh"),
     "keep": lambda x, y: ops.linear(x, ops.tanh(y[:COLUMNS]), y[0], act="gelu"),
     "norm": lambda x, y: ops.layer_norm(x, ops.sigmoid(y[0]), y[1], eps=0.5),
     "batch": lambda x, y: ops.batch_norm(x, ops.sigmoid(y[0]), y[1], eps=0.5)[0],
-    "entropy": lambda x, y: x + ops.reshape(ops.softmax_cross_entropy(y, tensor([0, 2, 1, 1], device=y.device)), shape=(ROWS, 1)),
+    "entropy": lambda x,
+    y: x + ops.reshape(ops.softmax_cross_entropy(y, tensor([0, 2, 1, 1], device=y.device)), shape=(ROWS, 1)),
     "where": lambda x, y: ops.where(tensor([True, False, True], device=x.device), x, y),
     "broadcast": lambda x, y: x + y[:, :1] * y[1],
 }
@@ -156,7 +159,10 @@ def linear_maps(draw: st.DrawFn) -> tuple[tuple[int, ...], Callable[[Tensor], An
     index = tuple(draw(st.lists(slices, max_size=3)))
     rows = np.array(draw(st.lists(st.integers(0, max(shape[0] - 1, 0)), max_size=6 if shape[0] else 0)), np.int64)
     into = np.array(draw(st.lists(st.integers(0, 4), min_size=shape[0], max_size=shape[0])), np.int64)
-    columns = np.array(draw(st.lists(st.integers(0, shape[2] - 1), min_size=shape[0] * shape[1], max_size=shape[0] * shape[1])), np.int64)
+    columns = np.array(
+        draw(st.lists(st.integers(0, shape[2] - 1), min_size=shape[0] * shape[1], max_size=shape[0] * shape[1])),
+        np.int64,
+    )
     lead = draw(st.integers(0, 3))
     kept = tuple(1 if draw(st.booleans()) else n for n in shape)
     constant = np.random.default_rng(0).normal(size=(shape[2], 3))
@@ -198,7 +204,9 @@ def test_the_vjp_of_a_linear_op_is_its_adjoint(linear: Any, seed: int) -> None:
     assert np.vdot(ax.numpy(), y.numpy()) == pytest.approx(np.vdot(x.numpy(), back), rel=1e-10, abs=1e-10)
     if adjoint is not None:  # and the adjoint of the adjoint is the op again
         again = grad(adjoint, y, x.detach())
-        np.testing.assert_allclose(np.zeros(ax.shape) if again is None else again.numpy(), ax.numpy(), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(
+            np.zeros(ax.shape) if again is None else again.numpy(), ax.numpy(), rtol=1e-12, atol=1e-12
+        )
 
 
 @given(shapes=mutually_broadcastable_shapes(num_shapes=1, base_shape=(3, 2, 4), max_dims=3, max_side=4), seed=seeds)

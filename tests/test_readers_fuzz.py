@@ -109,7 +109,7 @@ def check_sound(data: Dataset) -> None:
         assert np.prod(data.image_shape) == data.x.shape[1]
 
 
-def survives(path: Path, **settings: object) -> bool:
+def check_read(path: Path, **settings: object) -> bool:
     """Reads it: True for a sound result, False for a DataError; anything else is raised."""
     begin = time.perf_counter()
     try:
@@ -130,14 +130,14 @@ def test_damaged_files_are_read_soundly_or_refused(tmp_path: Path, name: str) ->
         (tmp_path / other).write_bytes(its_content)
     path = tmp_path / name
     path.write_bytes(content)
-    assert survives(tmp_path if others else path) or name == "latin.csv"
+    assert check_read(tmp_path if others else path) or name == "latin.csv"
     outcomes = set()
     tracemalloc.start()
     try:
         for data in damaged(content, seed=len(content)):
             path.write_bytes(data)
-            outcomes.add(survives(tmp_path if others else path))
-            outcomes.add(survives(path))
+            outcomes.add(check_read(tmp_path if others else path))
+            outcomes.add(check_read(path))
         assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
     finally:
         tracemalloc.stop()
@@ -153,7 +153,7 @@ def test_made_up_files(tmp_path_factory: pytest.TempPathFactory, name: str, cont
     magic = {"x.npy": b"\x93NUMPY\1\0", "x.npz": b"PK\3\4", "x-idx3": b"\0\0\x08\2", "t.csv.gz": b"\x1f\x8b\x08"}
     for begin in {b"", magic.get(name, b""), b"\x80\2}(" if name == "data_batch_1" else b""}:
         path.write_bytes(begin + content)
-        survives(path)
+        check_read(path)
 
 
 @given(st.binary(max_size=80), st.sampled_from([None, True, False]), st.sampled_from([None, ",", "\t"]))
@@ -163,7 +163,7 @@ def test_made_up_texts(
     path = tmp_path_factory.getbasetemp() / "made_up.csv"
     path.write_bytes(content.translate(bytes(b'ab1,;"\n\r \t.?|-e\xc3'[i % 16] for i in range(256))))
     for on_bad_row in ("error", "skip"):
-        survives(path, header=header, delimiter=mark, on_bad_row=on_bad_row)
+        check_read(path, header=header, delimiter=mark, on_bad_row=on_bad_row)
 
 
 PUSHES = [
@@ -202,7 +202,7 @@ MAKES = [b"cnumpy.core.multiarray\n_reconstruct\n", b"c_codecs\nencode\n", b"\x9
 def test_made_up_pickles(tmp_path_factory: pytest.TempPathFactory, parts: list[bytes]) -> None:
     path = tmp_path_factory.getbasetemp() / "data_batch_1"
     path.write_bytes(b"\x80\2" + b"".join(parts) + b".")
-    survives(path)
+    check_read(path)
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,8 @@ def test_made_up_pickles(tmp_path_factory: pytest.TempPathFactory, parts: list[b
 def test_texts_made_to_be_slow(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "slow.csv"
     path.write_bytes(content)
-    survives(path)
-    survives(path, header=False, on_bad_row="skip")
+    check_read(path)
+    check_read(path, header=False, on_bad_row="skip")
 
 
 def test_a_reader_that_crashes_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,4 +233,4 @@ def test_a_reader_that_crashes_is_caught(tmp_path: Path, monkeypatch: pytest.Mon
     path.write_bytes(CSV)
     monkeypatch.setattr(dataset, "read_csv", lambda *_, **__: read_csv(path).columns[99])
     with pytest.raises(IndexError):
-        survives(path)
+        check_read(path)

@@ -21,13 +21,12 @@ def block(counter: list[int], key: list[int]) -> list[int]:
     return [int(w) for w in words]
 
 
-# fmt: off
 @pytest.mark.parametrize(("counter", "key", "want"), [  # kat_vectors of Random123, "philox4x32 10"
     ([0x00000000] * 4, [0x00000000] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
     ([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
-    ([0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344], [0xA4093822, 0x299F31D0], [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]),
-])
-# fmt: on
+    ([0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344], [0xA4093822, 0x299F31D0],
+     [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]),
+])  # fmt: skip
 def test_known_answers(counter: list[int], key: list[int], want: list[int]) -> None:
     assert block(counter, key) == want
 
@@ -40,7 +39,8 @@ def test_a_draw_is_the_prefix_of_a_longer_one() -> None:
 
 
 def test_seed_stream_and_step_each_give_another_draw() -> None:
-    draws = [rng.words(8, **{"seed": 1, "stream": 2, "step": 3, **change}).tolist() for change in ({}, {"seed": 9}, {"seed": 1 + 2**32}, {"stream": 9}, {"step": 9})]
+    changes = ({}, {"seed": 9}, {"seed": 1 + 2**32}, {"stream": 9}, {"step": 9})
+    draws = [rng.words(8, **{"seed": 1, "stream": 2, "step": 3, **change}).tolist() for change in changes]
     assert all(a != b for i, a in enumerate(draws) for b in draws[:i])
     assert rng.words(8, seed=1, stream=2, step=3).tolist() == draws[0]
 

@@ -13,9 +13,13 @@ import click
 @click.option("--target", metavar="COLUMN", help="The column with the answers.  [default: the one it was trained on]")
 @click.option("--json", "as_json", is_flag=True, help="Results as one JSON object on stdout.")
 @click.option("--device", "-d", default="auto", help="auto, cpu, cuda or cuda:1.")
-@click.option("--header/--no-header", default=None, help="Whether a CSV's first line names the columns.  [default: found out]")
+@click.option(
+    "--header/--no-header", default=None, help="Whether a CSV's first line names the columns.  [default: found out]"
+)
 @click.option("--delimiter", metavar="CHAR", help="Of a CSV.  [default: found out]")
-def command(model: str, data: str, target: str | None, as_json: bool, device: str, header: bool | None, delimiter: str | None) -> int:
+def command(
+    model: str, data: str, target: str | None, as_json: bool, device: str, header: bool | None, delimiter: str | None
+) -> int:
     """Score MODEL, a run directory or a .gpunet file, on DATA. Data with a test set of their own are scored on that."""
     from ..data import dataset
     from ..errors import ConfigError
@@ -31,7 +35,9 @@ def command(model: str, data: str, target: str | None, as_json: bool, device: st
     x, y = test if test is not None else (x, y)
     scores = loaded.evaluate(x, y)
     if as_json:
-        click.echo(json.dumps({"model": model, "data": data, "rows": len(y), **{f"test.{k}": v for k, v in scores.items()}}))
+        click.echo(
+            json.dumps({"model": model, "data": data, "rows": len(y), **{f"test.{k}": v for k, v in scores.items()}})
+        )
     else:
         click.echo("   ".join(f"{name} {value:.4f}" for name, value in scores.items()) + f"   {len(y):,} rows")
     return 0

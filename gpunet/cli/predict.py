@@ -14,9 +14,13 @@ import click
 @click.option("--out", "-o", metavar="FILE", default="-", help='A CSV file; "-" is stdout.')
 @click.option("--proba", is_flag=True, help="Also the probability of each class.")
 @click.option("--device", "-d", default="auto", help="auto, cpu, cuda or cuda:1.")
-@click.option("--header/--no-header", default=None, help="Whether a CSV's first line names the columns.  [default: found out]")
+@click.option(
+    "--header/--no-header", default=None, help="Whether a CSV's first line names the columns.  [default: found out]"
+)
 @click.option("--delimiter", metavar="CHAR", help="Of a CSV.  [default: found out]")
-def command(model: str, data: str, out: str, proba: bool, device: str, header: bool | None, delimiter: str | None) -> int:
+def command(
+    model: str, data: str, out: str, proba: bool, device: str, header: bool | None, delimiter: str | None
+) -> int:
     """Write one line for each row of DATA: the predicted class or value. MODEL is a run directory or a .gpunet file.
 
     Columns are found by name; further ones, the target's too, are ignored.

@@ -20,7 +20,9 @@ def claim(wanted: Path | None, name: str) -> Path:
         try:
             wanted.mkdir(parents=True)
         except FileExistsError:
-            raise ConfigError(f"--out {wanted}: exists already, and a run is never overwritten. Give another name") from None
+            raise ConfigError(
+                f"--out {wanted}: exists already, and a run is never overwritten. Give another name"
+            ) from None
         return wanted
     stem = re.sub(r"[^\w.-]+", "-", Path(name).name.split(".")[0]).strip("-") or "run"
     for k in range(1, 1_000_000):
@@ -55,7 +57,11 @@ def summary(run: Run, model: Path) -> dict[str, Any]:
     return {
         "model": str(model),
         **{f"test.{name}": value for name, value in run.test.items()},
-        **{f"best.{name}": value for name, value in run.history.at(run.history.best_epoch).items() if run.history.best_epoch},
+        **{
+            f"best.{name}": value
+            for name, value in run.history.at(run.history.best_epoch).items()
+            if run.history.best_epoch
+        },
         **run.history.info(),
         "seconds": run.seconds,
     }

@@ -26,27 +26,78 @@ def _widths(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple
 @click.command(context_settings={"show_default": True})
 @click.argument("data")
 @click.option("--target", metavar="COLUMN", help="The column to predict (tables).")
-@click.option("--test", metavar="FILE|FRACTION", default="0.2", help="Test rows: a file, or a share of DATA; data with a test set of their own use that.")
-@click.option("--validation", type=click.FloatRange(0, 1, max_open=True), default=0.2, help="Share of the other rows that chooses the best epoch.")
-@click.option("--task", type=click.Choice(["auto", "classification", "regression"]), default="auto", help="What the target is.")
-@click.option("--hidden", metavar="WIDTHS", callback=_widths, default="128,64", help='Hidden widths, such as 256,128; "" for a linear model.')
+@click.option(
+    "--test",
+    metavar="FILE|FRACTION",
+    default="0.2",
+    help="Test rows: a file, or a share of DATA; data with a test set of their own use that.",
+)
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.2,
+    help="Share of the other rows that chooses the best epoch.",
+)
+@click.option(
+    "--task", type=click.Choice(["auto", "classification", "regression"]), default="auto", help="What the target is."
+)
+@click.option(
+    "--hidden",
+    metavar="WIDTHS",
+    callback=_widths,
+    default="128,64",
+    help='Hidden widths, such as 256,128; "" for a linear model.',
+)
 @click.option("--activation", default="relu", help="Activation after each hidden layer.")
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Dropout rate after each hidden layer.")
-@click.option("--norm", type=click.Choice(["none", "batch", "layer"]), default="none", help="Normalisation before each activation.")
+@click.option(
+    "--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Dropout rate after each hidden layer."
+)
+@click.option(
+    "--norm",
+    type=click.Choice(["none", "batch", "layer"]),
+    default="none",
+    help="Normalisation before each activation.",
+)
 @click.option("--optimizer", default="adamw", help="sgd, adagrad, rmsprop, adam, adamw, nadam, lion or lbfgs.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Peak learning rate.  [default: the optimizer's, 0.002 for adamw]")
-@click.option("--weight-decay", type=click.FloatRange(0), help="Weight decay.  [default: the optimizer's, 0.01 for adamw]")
+@click.option(
+    "--lr",
+    type=click.FloatRange(0, min_open=True),
+    help="Peak learning rate.  [default: the optimizer's, 0.002 for adamw]",
+)
+@click.option(
+    "--weight-decay", type=click.FloatRange(0), help="Weight decay.  [default: the optimizer's, 0.01 for adamw]"
+)
 @click.option("--schedule", default="one_cycle", help="constant, cosine, one_cycle, coslog4, flat_cos, ...")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the training rows.  [default: 15 to 60, by their number]")
+@click.option(
+    "--epochs", type=click.IntRange(1), help="Passes over the training rows.  [default: 15 to 60, by their number]"
+)
 @click.option("--batch-size", "-b", type=click.IntRange(1), help="Rows a step.  [default: 16 to 256, by their number]")
-@click.option("--patience", type=click.IntRange(0), help="Stop after so many epochs without improvement.  [default: never]")
+@click.option(
+    "--patience", type=click.IntRange(0), help="Stop after so many epochs without improvement.  [default: never]"
+)
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the split, the weights, the batches and dropout.")
 @click.option("--device", "-d", default="auto", help="auto, cpu, cuda or cuda:1.")
-@click.option("--out", "-o", metavar="DIR", type=click.Path(path_type=Path), help="Run directory, which must not exist.  [default: runs/NAME-1, -2, ...]")
-@click.option("--split", "digits_split", type=click.Choice(["random", "official"]), default="random", help="Of the embedded digits: by seed, or disjoint writers.")
-@click.option("--header/--no-header", default=None, help="Whether a CSV's first line names the columns.  [default: found out]")
+@click.option(
+    "--out",
+    "-o",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Run directory, which must not exist.  [default: runs/NAME-1, -2, ...]",
+)
+@click.option(
+    "--split",
+    "digits_split",
+    type=click.Choice(["random", "official"]),
+    default="random",
+    help="Of the embedded digits: by seed, or disjoint writers.",
+)
+@click.option(
+    "--header/--no-header", default=None, help="Whether a CSV's first line names the columns.  [default: found out]"
+)
 @click.option("--delimiter", metavar="CHAR", help="Of a CSV.  [default: found out]")
-@click.option("--on-bad-row", type=click.Choice(["error", "skip"]), default="error", help="What a CSV line of another length is.")
+@click.option(
+    "--on-bad-row", type=click.Choice(["error", "skip"]), default="error", help="What a CSV line of another length is."
+)
 @click.option("--json", "as_json", is_flag=True, help="Results as one JSON object on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def command(data: str, **options: Any) -> int:
@@ -116,11 +167,17 @@ def _announce(dataset: Any, data: Any, net: Any, device: Any, recipe: Any) -> No
     from .. import __version__
     from ..tabular import Encoder
 
-    say = lambda text: click.echo(text, err=True)  # noqa: E731
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
     say(f"gpunet {__version__} · {device.description}")
     columns = len(data.encoder.names) if isinstance(data.encoder, Encoder) else data.train[0].shape[1]
     target = f"{len(data.target.classes)} classes" if data.target.classes is not None else "regression"
-    parts = {"train": data.train[0], "validation": data.validation and data.validation[0], "test": data.test and data.test[1]}
+    parts = {
+        "train": data.train[0],
+        "validation": data.validation and data.validation[0],
+        "test": data.test and data.test[1],
+    }
     counts = " / ".join(f"{name} {len(part):,}" for name, part in parts.items() if part is not None)
     say(f"{dataset.name}: {columns} columns · {target} ({data.target.reason}) · {counts}")
     for note in data.notes:

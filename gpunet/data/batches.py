@@ -19,7 +19,9 @@ class Batches:
     `order` and `cursor` are Tensors too, so that a step that reads them can be traced once and run for every batch.
     """
 
-    def __init__(self, x: Any, y: Any = None, weight: Any = None, *, device: Device, dtype: Any = np.float32, seed: int = 0) -> None:
+    def __init__(
+        self, x: Any, y: Any = None, weight: Any = None, *, device: Device, dtype: Any = np.float32, seed: int = 0
+    ) -> None:
         arrays = {"x": x, "y": y, "weight": weight}
         lengths = {name: len(a) for name, a in arrays.items() if a is not None}
         if len(set(lengths.values())) != 1:
@@ -74,4 +76,7 @@ class Batches:
         for start in range(0, self.rows, size):
             part = slice(start, start + size)
             assert self.x is not None
-            yield Tensor(self.x.value[part], self.device), None if self.y is None else Tensor(self.y.value[part], self.device)
+            yield (
+                Tensor(self.x.value[part], self.device),
+                None if self.y is None else Tensor(self.y.value[part], self.device),
+            )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, TextIO
 
 import numpy as np
@@ -66,10 +67,9 @@ def _text(path: Path) -> bytes:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
-        at, line = f"byte 0x{data[error.start]:02x}", _line(data, error.start)
+        where = f"{path} line {_line(data, error.start):,}: byte 0x{data[error.start]:02x}"
         raise FormatError(
-            f"{path} line {line:,}: {at} is not UTF-8; if it is a text in another encoding, convert it, for example "
-            "with  iconv -f LATIN1 -t UTF-8"
+            f"{where} is not UTF-8; convert a text in another encoding, for example with  iconv -f LATIN1 -t UTF-8"
         ) from error
     return data.removeprefix(BOM)
 
@@ -201,7 +201,9 @@ def write_csv(target: str | os.PathLike[str] | TextIO, names: Sequence[str], col
     if len(lengths) > 1:
         raise ShapeError(f"columns of different lengths: {sorted(lengths)}")
     with _stream(target) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+        # Before Python 3.13 only a terminator with \r in it makes the writer quote a cell with \r in it.
+        unix = SimpleNamespace(write=lambda row: stream.write(row.removesuffix("\r\n") + "\n"))
+        writer = csv.writer(unix, lineterminator="\r\n")
         writer.writerow(names)
         writer.writerows(zip(*cells, strict=True))
 

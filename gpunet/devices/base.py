@@ -30,7 +30,7 @@ class Device:
     name = "numpy"
     kind = "cpu"
     xp: Any = np
-    kernels: Mapping[str, Callable[..., Any]] = {}  # noqa: RUF012 a Mapping: nobody writes to it
+    kernels: Mapping[str, Callable[..., Any]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
         return np.empty(shape, dtype)

@@ -52,7 +52,10 @@ def open_cpu() -> CPU:
     wanted = environment.settings()
     if _native is None:
         if wanted.require_native:
-            raise DeviceError("GPUNET_REQUIRE_NATIVE is set, but gpunet._cpu (the C++ kernels) was not built. Install a C++ compiler, then: pip install --force-reinstall gpunet")
+            raise DeviceError(
+                "GPUNET_REQUIRE_NATIVE is set, but gpunet._cpu (the C++ kernels) was not built. "
+                "Install a C++ compiler, then: pip install --force-reinstall gpunet"
+            )
         return CPU()
     if wanted.isa:
         try:

@@ -1,4 +1,4 @@
-"""What gpunet makes of this machine: the settings in its environment, what is missing, and the command that mends it."""
+"""What gpunet makes of this machine: the settings, what is missing, and the command that mends it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def settings(variables: Mapping[str, str] | None = None) -> Settings:
 
 def _device(value: str) -> str:
     if value and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-        raise ConfigError(f'GPUNET_DEVICE: no device "{value}".{did_you_mean(value, ("auto", "cpu", "cuda", "cuda:1"))}')
+        known = did_you_mean(value, ("auto", "cpu", "cuda", "cuda:1"))
+        raise ConfigError(f'GPUNET_DEVICE: no device "{value}".{known}')
     return value or "auto"
 
 
@@ -77,7 +78,7 @@ def _threads(ours: str, openmp: str) -> int:
     if not outer:
         return min(_cores(), MOST_THREADS)
     if not outer.isdecimal() or int(outer) < 1:
-        raise ConfigError(f'OMP_NUM_THREADS: expected a number, got "{openmp}". GPUNET_THREADS, if set, is used instead')
+        raise ConfigError(f'OMP_NUM_THREADS: expected a number, got "{openmp}". GPUNET_THREADS goes before it')
     return min(int(outer), MOST_THREADS)
 
 
@@ -117,12 +118,16 @@ def native_problem(machine: Machine = THIS_MACHINE) -> Problem | None:
     try:
         built_for = machine.native().version()
     except ModuleNotFoundError:
-        if machine.compiler() is None:
-            return Problem("not built, for want of a C++ compiler", f"sudo apt install g++ && {rebuild}")
-        return Problem("not built", rebuild)
+        needed = machine.lacking()
+        if not needed:
+            return Problem("not built", rebuild)
+        tools = f"sudo apt install {' '.join(needed)}"
+        return Problem(f"not built, for want of {' and '.join(needed)}", f"{tools} && {rebuild}")
     except ImportError as error:
         return Problem(f"not loadable ({_first_line(error)})", rebuild)
-    return None if built_for == __version__ else Problem(f"built for gpunet {built_for}, this is {__version__}", rebuild)
+    if built_for != __version__:
+        return Problem(f"built for gpunet {built_for}, this is {__version__}", rebuild)
+    return None
 
 
 def cuda_problem(machine: Machine = THIS_MACHINE) -> str | None:
@@ -147,7 +152,8 @@ def _driver_problem(driver: Driver, machine: Machine) -> Problem | None:
     visible = machine.visible_devices()
     if visible is not None:
         return Problem(f'no GPU is visible, CUDA_VISIBLE_DEVICES is "{visible}"', "unset CUDA_VISIBLE_DEVICES")
-    return Problem(f"the NVIDIA driver finds no GPU ({driver.error or 'it counts 0'})", f"nvidia-smi shows why; {IN_CONTAINER}")
+    error = driver.error or "it counts 0"
+    return Problem(f"the NVIDIA driver finds no GPU ({error})", f"nvidia-smi shows why; {IN_CONTAINER}")
 
 
 def _package_problem(driver: Driver, machine: Machine) -> Problem | None:
@@ -246,9 +252,9 @@ def _lines(fact: Fact, width: int) -> Iterator[str]:
 
 
 def env(machine: Machine = THIS_MACHINE) -> Environment:
-    """What was found on this machine, what is missing, and the command that mends it. Never raises for what it finds."""
-    driver = machine.driver()
-    return Environment((*_basics(machine), _numpy(), _native(machine), *_cuda(driver, machine), *_extras(machine), _settings()))
+    """What was found on this machine, what is missing, and the command that mends it."""
+    facts = (*_basics(machine), _numpy(), _native(machine), *_cuda(machine), *_extras(machine), _settings())
+    return Environment(facts)
 
 
 def _basics(machine: Machine) -> Iterator[Fact]:
@@ -261,7 +267,7 @@ def _basics(machine: Machine) -> Iterator[Fact]:
     yield Fact("gpunet", __version__, __version__)
     yield Fact("python", python, platform.python_version())
     yield Fact("system", machine.system(), machine.system())
-    yield Fact("processor", f"{name} ({', '.join(features)})" if features else name, {"name": name, "features": list(features)})
+    yield Fact("processor", f"{name}: {', '.join(features)}", {"name": name, "features": list(features)})
     yield Fact(
         "cores", f"{machine.cores()} (affinity {machine.affinity()}{limit})",
         {"used": machine.cores(), "affinity": machine.affinity(), "quota": quota},
@@ -287,19 +293,27 @@ def _native(machine: Machine) -> Fact:
     return Fact("kernels", text, {"isa": native.isa(), "isas": usable}, mend)
 
 
-def _cuda(driver: Driver | None, machine: Machine) -> Iterator[Fact]:
-    if driver is None:
-        yield Fact("driver", "none", None)
-    else:
-        text = f"{driver.release or 'NVIDIA'}, CUDA {_dotted(driver.cuda)}" + (f", {driver.error}" if driver.error else "")
-        yield Fact("driver", text, {"release": driver.release, "cuda": _dotted(driver.cuda), "error": driver.error})
+def _cuda(machine: Machine) -> Iterator[Fact]:
+    driver = machine.driver()
+    yield Fact("driver", "none", None) if driver is None else _driver(driver)
     for index, gpu in enumerate(driver.gpus if driver else ()):
-        text = f"{gpu.name}, {gpu.memory / 2**30:.1f} GiB, compute capability {_dotted(gpu.capability)}"
-        yield Fact(f"cuda:{index}", text, {"name": gpu.name, "memory": gpu.memory, "capability": _dotted(gpu.capability)})
+        yield _gpu(index, gpu)
     found = machine.cupys()
     yield Fact("cupy", ", ".join(f"{name} {version}" for name, version in found.items()) or "none", found)
-    problem = _cuda_problem(driver, machine)
-    yield Fact("cuda", f"not usable, {problem.what}" if problem else "usable", problem is None, problem and problem.mend)
+    what, mend = _cuda_problem(driver, machine) or (None, None)
+    yield Fact("cuda", f"not usable: {what}" if what else "usable", what is None, mend)
+
+
+def _driver(driver: Driver) -> Fact:
+    offered = _dotted(driver.cuda)
+    text = f"{driver.release or 'NVIDIA'}, CUDA {offered}" + (f", {driver.error}" if driver.error else "")
+    return Fact("driver", text, {"release": driver.release, "cuda": offered, "error": driver.error})
+
+
+def _gpu(index: int, gpu: GPU) -> Fact:
+    capability = _dotted(gpu.capability)
+    text = f"{gpu.name}, {gpu.memory / 2**30:.1f} GiB, compute capability {capability}"
+    return Fact(f"cuda:{index}", text, {"name": gpu.name, "memory": gpu.memory, "capability": capability})
 
 
 def _extras(machine: Machine) -> Iterator[Fact]:

@@ -10,6 +10,7 @@ import platform
 import re
 import shlex
 import shutil
+import sysconfig
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,15 +134,18 @@ class Machine:
         """gpunet._cpu; ImportError where it was not built."""
         return importlib.import_module("gpunet._cpu")
 
-    def compiler(self) -> str | None:
-        """The C++ compiler that an installation would use."""
-        found = (shutil.which(name) for name in (os.environ.get("CXX"), "c++", "g++", "clang++") if name)
-        return next((path for path in found if path), None)
+    def lacking(self) -> list[str]:
+        """Debian's names of what compiling the kernels would still need."""
+        compilers = (os.environ.get("CXX"), "c++", "g++", "clang++")
+        header = Path(sysconfig.get_path("include"), "Python.h")
+        compiler = [] if any(name and shutil.which(name) for name in compilers) else ["g++"]
+        return compiler + ([] if header.is_file() else ["python3-dev"])
 
     def rebuild(self) -> str:
         """The command that builds the kernels again; pip's cache would bring back the wheel that has none."""
         source = Path(__file__).parents[2]
-        what = f"-e {shlex.quote(str(source))}" if (source / "setup.py").is_file() else "--no-cache-dir --no-binary gpunet gpunet"
+        in_tree = (source / "setup.py").is_file()
+        what = f"-e {shlex.quote(str(source))}" if in_tree else "--no-cache-dir --no-binary gpunet gpunet"
         return f"pip install --force-reinstall --no-deps {what}"
 
     def version(self, package: str) -> str | None:

@@ -6,6 +6,20 @@ from .tape import grad, walk
 from .tensor import DEFAULT_DTYPE, Tensor, tensor
 
 __all__ = [
-    "DEFAULT_DTYPE", "Composite", "Edge", "Node", "Op", "Recorder", "Spec", "Tensor", "composite", "grad", "mode", "no_grad", "op", "set_mode",
-    "tensor", "walk",
+    "DEFAULT_DTYPE",
+    "Composite",
+    "Edge",
+    "Node",
+    "Op",
+    "Recorder",
+    "Spec",
+    "Tensor",
+    "composite",
+    "grad",
+    "mode",
+    "no_grad",
+    "op",
+    "set_mode",
+    "tensor",
+    "walk",
 ]

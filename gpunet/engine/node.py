@@ -6,13 +6,11 @@ import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .op import Op
-    from .tensor import Tensor
+# Ops and Tensors are made of nodes and stand above them, so here they are Any.
 
 
 class Spec(NamedTuple):
@@ -38,12 +36,24 @@ class Node:
     `kept` is what the vjp asked for, in the order of its parameters, or None once backward has freed it.
     """
 
-    __slots__ = ("__weakref__", "grads", "id", "inputs", "kept", "op", "retains", "settings", "specs", "stamps", "tracked")
+    __slots__ = (
+        "__weakref__",
+        "grads",
+        "id",
+        "inputs",
+        "kept",
+        "op",
+        "retains",
+        "settings",
+        "specs",
+        "stamps",
+        "tracked",
+    )
     counter = itertools.count()
 
     def __init__(
         self,
-        op: Op | None = None,
+        op: Any = None,
         inputs: tuple[Edge | None, ...] = (),
         settings: dict[str, Any] | None = None,
         specs: tuple[Spec, ...] = (),
@@ -52,7 +62,7 @@ class Node:
         self.op, self.inputs, self.settings, self.specs, self.tracked = op, inputs, settings or {}, specs, tracked
         self.kept: tuple[Any, ...] | None = ()
         self.stamps: tuple[tuple[Version, int], ...] = ()
-        self.grads: dict[int, Tensor] | None = None
+        self.grads: dict[int, Any] | None = None
         self.retains = False
         self.id = next(Node.counter)
 
@@ -70,19 +80,19 @@ class Recorder:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
 
-    def edge(self, t: Tensor) -> Edge:
+    def edge(self, t: Any) -> Edge:
         return (t.node, t.index) if t.node is not None else (Node(specs=(t.spec,)), 0)
 
     def constant(self, value: float | bool, dtype: np.dtype[Any]) -> Node:
         return Node(specs=(Spec((), dtype),), settings={"value": value})
 
-    def assign(self, state: Tensor, new: Tensor) -> None:
+    def assign(self, state: Any, new: Any) -> None:
         """A shape rule changes no state."""
 
     def guard(self, thing: Any, name: str, value: Any) -> None:
         """`thing.name` was looked at: what is recorded holds for this value only."""
 
-    def watch(self, t: Tensor) -> None:
+    def watch(self, t: Any) -> None:
         """A step in which t is not finite must change no state."""
 
     def before_grad(self) -> None:

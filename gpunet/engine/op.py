@@ -1,12 +1,12 @@
 """An op is one row: name, forward, shape rule, vjp. The names of their parameters are the declaration.
 
-    @op(shape=same, elementwise=True)
-    def tanh(dev, out, x):                    # always (dev, *outs, *ins, *, settings): writes into out
-        dev.xp.tanh(x, out=out)
+@op(shape=same, elementwise=True)
+def tanh(dev, out, x):                    # always (dev, *outs, *ins, *, settings): writes into out
+    dev.xp.tanh(x, out=out)
 
-    @tanh.vjp
-    def _(g, out):                            # written in ops; asks for out alone, so the tape keeps out alone
-        return g * (1 - out * out)
+@tanh.vjp
+def _(g, out):                            # written in ops; asks for out alone, so the tape keeps out alone
+    return g * (1 - out * out)
 """
 
 from __future__ import annotations
@@ -41,8 +41,17 @@ class Op:
     """
 
     def __init__(
-        self, forward: Callable[..., Any], shape: Callable[..., Any], *, name: str = "", outs: int = 1, view: bool = False,
-        elementwise: bool = False, commutes: bool = False, inplace: Sequence[str] = (), kernel: str = "",
+        self,
+        forward: Callable[..., Any],
+        shape: Callable[..., Any],
+        *,
+        name: str = "",
+        outs: int = 1,
+        view: bool = False,
+        elementwise: bool = False,
+        commutes: bool = False,
+        inplace: Sequence[str] = (),
+        kernel: str = "",
     ) -> None:
         self.name = name or forward.__name__.lstrip("_")  # _reshape is the op, reshape the function around it
         self.forward, self.shape, self.n_outs, self.view = forward, shape, outs, view
@@ -83,7 +92,9 @@ class Op:
                 return place_in, self.ins.index(stem)
             if stem in self.outs and place_out >= 0:
                 return place_out, self.outs.index(stem)
-        raise GraphError(f"the vjp of {self.name} asks for {name!r}; there are inputs {self.ins} and outputs {self.outs}")
+        raise GraphError(
+            f"the vjp of {self.name} asks for {name!r}; there are inputs {self.ins} and outputs {self.outs}"
+        )
 
     # ------------------------------------------------------------------ applying it
 
@@ -97,7 +108,9 @@ class Op:
         device = args[0].device
         for a in args:
             if a.device is not device:
-                raise DeviceError(f"{self.name}: Tensors on {device.name} and on {a.device.name}. Move one with .to({device.name!r})")
+                raise DeviceError(
+                    f"{self.name}: Tensors on {device.name} and on {a.device.name}. Move one with .to({device.name!r})"
+                )
         try:
             if mode.trace is not None:
                 return self._record(mode.trace, args, settings, device)
@@ -131,7 +144,9 @@ class Op:
             return out
         return tuple(Tensor(v, device, node if v.dtype.kind == "f" else None, i) for i, v in enumerate(values))
 
-    def _tape(self, args: Sequence[Tensor], arrays: list[Any], values: tuple[Any, ...], settings: dict[str, Any]) -> Node:
+    def _tape(
+        self, args: Sequence[Tensor], arrays: list[Any], values: tuple[Any, ...], settings: dict[str, Any]
+    ) -> Node:
         """The node that remembers this application: edges to tracked inputs, and what the vjp will ask for."""
         edges = tuple([(a.node, a.index) if a.node is not None and a.node.tracked else None for a in args])
         specs = tuple([Spec(v.shape, v.dtype) for v in values])
@@ -198,7 +213,10 @@ class Op:
             return Tensor(device.upload(np.asarray(value, dtype)), device)
         if isinstance(value, (np.ndarray, np.generic, list, tuple)):
             if device.kind != "cpu":
-                raise DeviceError(f"{self.name}: a NumPy array (host memory) met a Tensor on {device.name}. Use gpunet.tensor(array, device={device.name!r})")
+                raise DeviceError(
+                    f"{self.name}: a NumPy array (host memory) met a Tensor on {device.name}. "
+                    f"Use gpunet.tensor(array, device={device.name!r})"
+                )
             return Tensor(np.asarray(value, like if isinstance(value, (list, tuple)) else None), device)
         raise DeviceError(f"{self.name}: a Tensor, a number or an array wanted, got {type(value).__name__}")
 
@@ -212,18 +230,23 @@ class Op:
     def _bind(self, device: Device) -> Callable[..., Any]:
         kernel, forward = device.kernels.get(self.kernel), self.forward
         if kernel is None:
+
             def run(*arrays: Any, **settings: Any) -> None:
                 forward(device, *arrays, **settings)
         else:
+
             def run(*arrays: Any, **settings: Any) -> None:
                 if kernel(*arrays, **settings) is NotImplemented:
                     forward(device, *arrays, **settings)
+
         return run
 
     def _explain(self, error: Exception, args: Sequence[Tensor]) -> None:
         """Raise something better than `error` where the cause can be told; only called once it has gone wrong."""
         if mode.trace is None and any(isinstance(a.value, Spec) for a in args):
-            raise TraceError(f"{self.name} got a Tensor that a traced function left behind. Return it from that function instead") from None
+            raise TraceError(
+                f"{self.name} got a Tensor that a traced function left behind. Return it from that function instead"
+            ) from None
         if not self.variadic and len(args) != len(self.ins):
             raise ConfigError(
                 f"{self.name} takes {len(self.ins)} Tensors ({', '.join(self.ins)}), got {len(args)}. "
@@ -241,10 +264,15 @@ class Op:
         assert self.backward is not None
         if mode.trace is None:
             if node.kept is None:
-                raise GraphError(f"backward went through this graph before and freed it (at {self.name}). Use retain_graph=True the first time")
+                raise GraphError(
+                    f"backward went through this graph before and freed it (at {self.name}). Use retain_graph=True the first time"
+                )
             for version, count in node.stamps:
                 if version.count != count:
-                    raise GraphError(f"{self.name}: a parameter was written in place after the forward pass that used it. Call backward() before the optimizer's step")
+                    raise GraphError(
+                        f"{self.name}: a parameter was written in place after the forward pass that used it. "
+                        "Call backward() before the optimizer's step"
+                    )
         given = [self._give(node, place, i, k, device) for k, (place, i) in enumerate(self.keeps)]
         grads = self.backward(*gs, *given, **{name: node.settings[name] for name in self.asks})
         return grads if isinstance(grads, tuple) else (grads,)
@@ -275,7 +303,9 @@ class Composite(Op):
     The one function is its specification, its shape rule, its default vjp and the pattern that the fuser looks for.
     """
 
-    def __init__(self, meaning: Callable[..., Any], *, outs: int = 1, elementwise: bool = False, inplace: Sequence[str] = ()) -> None:
+    def __init__(
+        self, meaning: Callable[..., Any], *, outs: int = 1, elementwise: bool = False, inplace: Sequence[str] = ()
+    ) -> None:
         super().__init__(meaning, self._shape, outs=outs, elementwise=elementwise, inplace=inplace)
         parameters = list(inspect.signature(meaning).parameters.values())
         self._declare(parameters, n_named_outs=0)
@@ -314,7 +344,9 @@ class Composite(Op):
         outs = made if isinstance(made, tuple) else (made,)
         stop = {t.edge for t in ins if t.edge is not None}
         found = walk(outs, gs, stop=stop, create_graph=mode.record, retain_graph=True)
-        return tuple(found.pop(t.edge, None) if t.edge is not None else None for t in ins)  # pop: x * x has its sum once
+        return tuple(
+            found.pop(t.edge, None) if t.edge is not None else None for t in ins
+        )  # pop: x * x has its sum once
 
 
 def composite(meaning: Callable[..., Any] | None = None, **kinds: Any) -> Any:

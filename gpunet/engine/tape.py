@@ -14,7 +14,12 @@ from .tensor import Tensor
 
 
 def walk(
-    outs: Sequence[Tensor], gs: Sequence[Tensor | None], *, stop: Collection[Edge] = (), create_graph: bool, retain_graph: bool
+    outs: Sequence[Tensor],
+    gs: Sequence[Tensor | None],
+    *,
+    stop: Collection[Edge] = (),
+    create_graph: bool,
+    retain_graph: bool,
 ) -> dict[Edge, Tensor]:
     """The gradient of sum(out * g) at every edge that leads to outs; `stop` edges get theirs and are not entered."""
     found: dict[Edge, Tensor] = {}
@@ -27,7 +32,9 @@ def walk(
         spec = node.specs[i]
         if g.shape != spec.shape:
             if not by.elementwise:
-                raise ShapeError(f"the vjp of {by.name} returned the shape {g.shape} for an input of shape {spec.shape}")
+                raise ShapeError(
+                    f"the vjp of {by.name} returned the shape {g.shape} for an input of shape {spec.shape}"
+                )
             g = g.sum_to(shape=spec.shape)
         found[edge] = found[edge] + g if edge in found else g
         if edge not in stop and node.id not in queued and node.op is not None:
@@ -63,14 +70,20 @@ def _seed(out: Tensor, g: Any, what: str) -> Tensor:
         raise GraphError(f"{what}: no input of this Tensor requires a gradient. Make one with requires_grad=True")
     if g is None:
         if out.size != 1:
-            raise ShapeError(f"{what}: the Tensor has the shape {out.shape}; reduce it to one number (sum, mean), or give the gradient of that shape")
+            raise ShapeError(
+                f"{what}: the Tensor has the shape {out.shape}; reduce it to one number (sum, mean), or give the gradient of that shape"
+            )
         one = np.ones(out.shape, out.dtype)
         if mode.trace is None:
             return Tensor(out.device.upload(one), out.device)
-        return Tensor(Spec((), out.dtype), out.device, mode.trace.constant(1.0, out.dtype)).broadcast_to(shape=out.shape)
+        return Tensor(Spec((), out.dtype), out.device, mode.trace.constant(1.0, out.dtype)).broadcast_to(
+            shape=out.shape
+        )
     g = g if isinstance(g, Tensor) else Tensor(out.device.upload(np.asarray(g, out.dtype)), out.device)
     if g.shape != out.shape or g.dtype != out.dtype:
-        raise ShapeError(f"{what}: the gradient given is {g.dtype}{list(g.shape)}, the Tensor is {out.dtype}{list(out.shape)}")
+        raise ShapeError(
+            f"{what}: the gradient given is {g.dtype}{list(g.shape)}, the Tensor is {out.dtype}{list(out.shape)}"
+        )
     return g
 
 
@@ -93,8 +106,12 @@ def backward(self: Tensor, gradient: Any = None, *, retain_graph: bool = False, 
 
 
 def grad(
-    outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], gradients: Any = None, *,
-    create_graph: bool = False, retain_graph: bool | None = None,
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    gradients: Any = None,
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
 ) -> Any:
     """d outputs / d inputs, for any Tensors on the way (not only leaves); None where outputs do not depend on an input.
 
@@ -105,7 +122,9 @@ def grad(
     """
     outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    given = [gradients] if isinstance(outputs, Tensor) else list(gradients) if gradients is not None else [None] * len(outs)
+    given = (
+        [gradients] if isinstance(outputs, Tensor) else list(gradients) if gradients is not None else [None] * len(outs)
+    )
     for t in ins:
         if t.dtype.kind != "f":
             raise DTypeError(f"grad: an input of dtype {t.dtype} has no gradient; floating point wanted")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..devices import Device, select
-from ..errors import DeviceError, DTypeError, GraphError, ShapeError, TraceError
+from ..errors import DTypeError, GraphError, ShapeError, TraceError
 from .node import Edge, Node, Spec, Version, mode
 
 if TYPE_CHECKING:
@@ -104,9 +104,13 @@ class Tensor:
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
         if not self.is_leaf:
-            raise GraphError("requires_grad can be set on leaves only; this Tensor is the result of an op. Use detach() first")
+            raise GraphError(
+                "requires_grad can be set on leaves only; this Tensor is the result of an op. Use detach() first"
+            )
         if wanted and self.dtype.kind != "f":
-            raise DTypeError(f"only floating point Tensors can require a gradient, this one is {self.dtype}. Use cast(dtype=...)")
+            raise DTypeError(
+                f"only floating point Tensors can require a gradient, this one is {self.dtype}. Use cast(dtype=...)"
+            )
         if wanted != self.tracked:
             self.node = Node(specs=(self.spec,), tracked=True) if wanted else None
 
@@ -122,7 +126,9 @@ class Tensor:
     def item(self, what: str = "item()") -> Any:
         value = self._concrete(what)
         if self.size != 1:
-            raise ShapeError(f"{what} takes a Tensor with one element, this one has the shape {self.shape}. Use numpy()")
+            raise ShapeError(
+                f"{what} takes a Tensor with one element, this one has the shape {self.shape}. Use numpy()"
+            )
         return self.device.download(value).item()
 
     def tolist(self) -> Any:
@@ -162,7 +168,9 @@ class Tensor:
 
     def to(self, target: Device | str | np.dtype[Any] | type) -> Tensor:
         """On another device (a new leaf), or in another dtype (an op, through which gradients flow)."""
-        if not isinstance(target, (Device, str)) or (isinstance(target, str) and target.startswith(("float", "int", "uint", "bool"))):
+        if not isinstance(target, (Device, str)) or (
+            isinstance(target, str) and target.startswith(("float", "int", "uint", "bool"))
+        ):
             return self.cast(dtype=target)
         device = select.device(target)
         if device is self.device:
@@ -231,9 +239,7 @@ class Tensor:
         return f"Tensor({', '.join(parts)})"
 
 
-def tensor(
-    value: Any, *, dtype: Any = None, device: Device | str = "cpu", requires_grad: bool = False
-) -> Tensor:
+def tensor(value: Any, *, dtype: Any = None, device: Device | str = "cpu", requires_grad: bool = False) -> Tensor:
     """A Tensor of `value`: a number, nested lists, or an array, which is copied.
 
     Python floats become float32 (int64 for ints, bool for bools); NumPy arrays keep their dtype.

@@ -12,6 +12,9 @@ from .. import rng
 from ..engine import Tensor, grad, set_mode, tensor
 from ..errors import DTypeError, GpunetError
 
+Function = Callable[..., Any]
+Array = npt.NDArray[Any]
+
 # fmt: off
 #                 relative tolerance, step of the difference quotient
 PRECISION = {
@@ -26,7 +29,13 @@ class GradientError(GpunetError, AssertionError):
 
 
 def check_grads(
-    fn: Callable[..., Any], inputs: Sequence[Any], *, order: int = 2, rtol: float | None = None, eps: float | None = None, rng_seed: int = 0
+    fn: Function,
+    inputs: Sequence[Any],
+    *,
+    order: int = 2,
+    rtol: float | None = None,
+    eps: float | None = None,
+    rng_seed: int = 0,
 ) -> None:
     """Raise GradientError if the gradients of fn contradict central differences, up to derivatives of this order.
 
@@ -43,16 +52,17 @@ def check_grads(
     dtypes = {t.dtype for t in tensors if t.dtype.kind == "f"}
     if len(dtypes) != 1 or not dtypes <= PRECISION.keys():
         found = ", ".join(str(t.dtype) for t in tensors)
-        raise DTypeError(f"check_grads: inputs all of float64, or all of float32, wanted (integers beside them may be); got {found}")
+        raise DTypeError(f"check_grads: inputs all float64, or all float32, wanted (and integers); got {found}")
     usual = PRECISION[dtypes.pop()]
     rtol, eps = usual[0] if rtol is None else rtol, usual[1] if eps is None else eps
     of, at = fn, tensors
     with set_mode(record=True):
         for k in range(order):
+            if k:
+                of, at = _differentiated(of, at, rng_seed + k)
             problem = _problem(of, at, rtol, eps, rng_seed + k)
             if problem is not None:
                 raise GradientError(f"{_label(fn, tensors)}, order {k + 1}, {problem}")
-            of, at = _differentiated(of, at, rng_seed + k)
 
 
 def jacobian(output: Tensor | Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -69,7 +79,7 @@ def jacobian(output: Tensor | Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return tensor(np.array(rows, x.dtype).reshape(output.shape + x.shape), device=x.device)
 
 
-def _problem(fn: Callable[..., Any], tensors: list[Tensor], rtol: float, eps: float, seed: int) -> str | None:
+def _problem(fn: Function, tensors: list[Tensor], rtol: float, eps: float, seed: int) -> str | None:
     """What is wrong, and with which input."""
     directions = [_random(t, seed, f"direction {i}") for i, t in enumerate(tensors)]
     together = _disagreement(fn, tensors, directions, rtol, eps, seed)
@@ -84,7 +94,7 @@ def _problem(fn: Callable[..., Any], tensors: list[Tensor], rtol: float, eps: fl
 
 
 def _disagreement(
-    fn: Callable[..., Any], tensors: list[Tensor], directions: list[npt.NDArray[Any]], rtol: float, eps: float, seed: int
+    fn: Function, tensors: list[Tensor], directions: list[Array], rtol: float, eps: float, seed: int
 ) -> str | None:
     """The two numbers where they differ by more than rtol and the rounding of the difference quotient, else None."""
     leaves = [_leaf(t) for t in tensors]
@@ -106,13 +116,17 @@ def _disagreement(
     if abs(analytic - numeric) <= rtol * larger + rounding:  # false for NaN
         return None
     relative = abs(analytic - numeric) / larger
-    return f"the gradient gives {analytic:.10g}, the difference quotient {numeric:.10g}: {relative:.2g} apart, {rtol:.2g} allowed"
+    return (
+        f"the gradient gives {analytic:.10g}, the difference quotient {numeric:.10g}: "
+        f"{relative:.2g} apart, {rtol:.2g} allowed"
+    )
 
 
-def _differentiated(fn: Callable[..., Any], tensors: list[Tensor], seed: int) -> tuple[Callable[..., Any], list[Tensor]]:
+def _differentiated(fn: Function, tensors: list[Tensor], seed: int) -> tuple[Function, list[Tensor]]:
     """The gradient of fn as a function of its inputs and of the weights of its outputs, with those to call it on."""
     outs = _outputs(fn, tensors)
-    weights = [tensor(_random(out, seed, f"weight {i}").astype(out.dtype), device=out.device) for i, out in enumerate(outs)]
+    drawn = [_random(out, seed, f"weight {i}") for i, out in enumerate(outs)]
+    weights = [tensor(u, dtype=out.dtype, device=out.device) for u, out in zip(drawn, outs, strict=True)]
 
     def gradients(*args: Tensor) -> list[Tensor]:
         ins = args[: len(tensors)]
@@ -122,7 +136,9 @@ def _differentiated(fn: Callable[..., Any], tensors: list[Tensor], seed: int) ->
     return gradients, tensors + weights
 
 
-def _gradients(outs: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequence[Any], *, create_graph: bool = False) -> list[Tensor | None]:
+def _gradients(
+    outs: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequence[Any], *, create_graph: bool = False
+) -> list[Tensor | None]:
     reached = [(out, u) for out, u in zip(outs, weights, strict=True) if out.tracked]
     floats = [t for t in leaves if t.dtype.kind == "f"]
     if not reached:
@@ -131,7 +147,7 @@ def _gradients(outs: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequen
     return [next(found) if t.dtype.kind == "f" else None for t in leaves]
 
 
-def _outputs(fn: Callable[..., Any], args: Sequence[Tensor]) -> list[Tensor]:
+def _outputs(fn: Function, args: Sequence[Tensor]) -> list[Tensor]:
     made = fn(*args)
     outs = [made] if isinstance(made, Tensor) else list(made)
     return [out for out in outs if out.dtype.kind == "f"]
@@ -143,14 +159,14 @@ def _leaf(t: Tensor) -> Tensor:
     return leaf
 
 
-def _moved(t: Tensor, by: npt.NDArray[Any]) -> Tensor:
+def _moved(t: Tensor, by: Array) -> Tensor:
     moved = _leaf(t)
     if t.dtype.kind == "f":
         moved.value = t.device.upload((t.numpy() + by).astype(t.dtype))
     return moved
 
 
-def _value(g: Tensor | None, like: Tensor) -> npt.NDArray[Any]:
+def _value(g: Tensor | None, like: Tensor) -> Array:
     if g is None:
         return np.zeros(like.shape, like.dtype if like.dtype.kind == "f" else np.float64)
     if g.dtype != like.dtype:

@@ -13,8 +13,8 @@ from .. import ops
 from ..devices import Device
 from ..engine import Edge, Node, Spec, Tensor, set_mode
 from ..ops.linear import _linear as linear_op
-from ..ops.reduce import _log_softmax as log_softmax_op
 from ..ops.linear import _matmul as matmul_op
+from ..ops.reduce import _log_softmax as log_softmax_op
 from .trace import Graph
 
 _ANYWHERE = Device()
@@ -38,11 +38,10 @@ def _act(x: Tensor) -> Tensor:
 
 # fmt: off
 RULES = [  # gates first: what stands inside an activation is found before the layer around it
-    Rule(lambda x: 1.0 / (1.0 + ops.exp(-x)),                  "*",        lambda x: ops.sigmoid(x)),
-    Rule(lambda x: ops.maximum(x, 0.0),                        "*",        lambda x: ops.relu(x)),
-    Rule(lambda x, w, b: _act(matmul_op(x, w) + b),            "nk km m",  lambda x, w, b, act, alpha: linear_op(x, w, b, act=act, alpha=alpha)),
-    Rule(lambda x, w, b: matmul_op(x, w) + b,                  "nk km m",  lambda x, w, b: linear_op(x, w, b, act="identity", alpha=0.0)),
-    Rule(lambda z, t: -ops.pick(log_softmax_op(z), t),         "nc n:i",   lambda z, t: ops.softmax_cross_entropy(z, t, smoothing=0.0)),
+    Rule(lambda x: 1.0 / (1.0 + ops.exp(-x)),       "*",       lambda x: ops.sigmoid(x)),
+    Rule(lambda x, w, b: _act(matmul_op(x, w) + b), "nk km m", lambda x, w, b, act, alpha: linear_op(x, w, b, act=act, alpha=alpha)),
+    Rule(lambda x, w, b: matmul_op(x, w) + b,       "nk km m", lambda x, w, b: linear_op(x, w, b, act="identity", alpha=0.0)),
+    Rule(lambda z, t: -ops.pick(log_softmax_op(z), t), "nc n:i", lambda z, t: ops.softmax_cross_entropy(z, t, smoothing=0.0)),
 ]
 # fmt: on
 
@@ -64,7 +63,9 @@ def pattern(rule: Rule) -> Pattern:
     inputs = []
     for word in rule.args.split():
         letters, _, kind = word.partition(":")
-        inputs.append(Node(specs=(Spec(tuple(lengths[c] for c in letters), np.dtype(np.int64 if kind else np.float32)),)))
+        inputs.append(
+            Node(specs=(Spec(tuple(lengths[c] for c in letters), np.dtype(np.int64 if kind else np.float32)),))
+        )
     with set_mode(trace=Graph(), record=False):
         root = rule.pattern(*[Tensor(n.specs[0], _ANYWHERE, n) for n in inputs]).node
     assert root is not None

@@ -25,10 +25,10 @@ class Store:
         self.within: tuple[Store, int] | None = None  # it is part of another, at that byte
 
     def root(self) -> tuple[Store, int]:
-        store, at = self, 0
-        while store.within is not None:
-            store, at = store.within[0], at + store.within[1]
-        return store, at
+        if self.within is None:
+            return self, 0
+        root, at = self.within[0].root()
+        return root, at + self.within[1]
 
     @property
     def free(self) -> bool:
@@ -82,7 +82,14 @@ class Plan:
         watch = max((self.when.get(node, -1) for node, _ in self.graph.watched), default=-1)
         for leaf, (node, i) in self.graph.stores:
             store, old = self.stores[node, i], self.leaves[leaf]
-            late = not store.free or id(store) in taken or node.op is None or node.op.view or self.when[node] <= watch or self._read_after(node, i, leaf, old)
+            late = (
+                not store.free
+                or id(store) in taken
+                or node.op is None
+                or node.op.view
+                or self.when[node] <= watch
+                or self._read_after(node, i, leaf, old)
+            )
             if late:
                 self.late.append((leaf, (node, i)))
                 store.need(store.first, math.inf)
@@ -99,7 +106,9 @@ class Plan:
                     own = reader is node and edge == (leaf, 0) and in_place(node, i, edge)
                     if not own:
                         return True
-        return any(self._of(e).array is not None and np.may_share_memory(self._of(e).array, old) for e in self.graph.outs)
+        return any(
+            self._of(e).array is not None and np.may_share_memory(self._of(e).array, old) for e in self.graph.outs
+        )
 
     def _pieces_in_place(self) -> None:
         """What is packed into one vector is made where it belongs."""
@@ -108,7 +117,12 @@ class Plan:
             for edge in node.inputs if node.op is ops.pack else ():
                 assert edge is not None
                 piece, size, whole = self._of(edge), _nbytes(edge[0].specs[edge[1]]), self.stores[node, 0]
-                if piece.free and piece.nbytes == size and piece is not whole and at % np.dtype(np.float64).itemsize == 0:
+                if (
+                    piece.free
+                    and piece.nbytes == size
+                    and piece is not whole
+                    and at % np.dtype(np.float64).itemsize == 0
+                ):
                     piece.within = whole, at
                     whole.need(piece.first, piece.last)
                 at += size
@@ -132,7 +146,9 @@ class Plan:
         peak = 0
         for store in sorted(mine, key=lambda s: (-s.nbytes, s.first)):
             at, size = 0, _aligned(store.nbytes)
-            for other in sorted((o for o in placed if o.first <= store.last and store.first <= o.last), key=lambda o: o.offset):
+            for other in sorted(
+                (o for o in placed if o.first <= store.last and store.first <= o.last), key=lambda o: o.offset
+            ):
                 if at + size <= other.offset:
                     break
                 at = max(at, other.offset + _aligned(other.nbytes))
@@ -142,7 +158,9 @@ class Plan:
 
     def _bound(self) -> int:
         mine = {id(s): s for s in self.stores.values() if s.free}.values()
-        return max((sum(s.nbytes for s in mine if s.first <= t <= s.last) for t in range(len(self.graph.nodes))), default=0)
+        return max(
+            (sum(s.nbytes for s in mine if s.first <= t <= s.last) for t in range(len(self.graph.nodes))), default=0
+        )
 
 
 def in_place(node: Node, i: int, edge: Edge | None) -> bool:

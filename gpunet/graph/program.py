@@ -69,7 +69,11 @@ class Program:
             if root.array is not None and not at and root.array.shape == spec.shape:
                 self.arrays[node, i] = root.array
             else:
-                memory = self.arena[self._start + root.offset :] if root.array is None else root.array.reshape(-1).view(np.uint8)
+                memory = (
+                    self.arena[self._start + root.offset :]
+                    if root.array is None
+                    else root.array.reshape(-1).view(np.uint8)
+                )
                 self.arrays[node, i] = np.ndarray(spec.shape, spec.dtype, memory.data, at)
         outs = tuple(self.arrays[node, i] for i in range(len(node.specs)))
         self._assert_apart(node, outs, ins)
@@ -82,8 +86,12 @@ class Program:
                 if not np.shares_memory(a, out) or not a.size:
                     continue
                 same = a.__array_interface__["data"] == out.__array_interface__["data"] and a.strides == out.strides
-                if not (same and (node.op is ops.pack or in_place(node, i, edge))) and not (node.op is ops.pack and _inside(a, out)):
-                    raise GraphError(f"plan: {node} would write over what it reads (output {i}); this is a bug in gpunet, please report it")
+                if not (same and (node.op is ops.pack or in_place(node, i, edge))) and not (
+                    node.op is ops.pack and _inside(a, out)
+                ):
+                    raise GraphError(
+                        f"plan: {node} would write over what it reads (output {i}); this is a bug in gpunet, please report it"
+                    )
 
     def _bind(self, call: Call) -> Callable[[], Any]:
         op = call.node.op
@@ -124,12 +132,12 @@ class Program:
         self.adopt()
         done = 0
         try:
-            for done in range(steps):
+            while done < steps:
                 for run in self._runs:
                     run()
-            done = steps
+                done += 1
         except NotFinite:
-            pass
+            steps = done
         for version in self._versions:
             version.count += done
         return done

@@ -59,7 +59,12 @@ def _fold(graph: Graph, node: Node) -> Edge | None:
     """An op on constants whose elements are all equal is a constant."""
     op, out = node.op, node.specs[0]
     assert op is not None
-    if len(node.specs) != 1 or not node.inputs or not all(map(is_constant, node.inputs)) or not (op.elementwise or op.view):
+    if (
+        len(node.specs) != 1
+        or not node.inputs
+        or not all(map(is_constant, node.inputs))
+        or not (op.elementwise or op.view)
+    ):
         return None
     if op.view:
         value = node.inputs[0][0].settings["value"]  # type: ignore[index]

@@ -24,7 +24,7 @@ class Graph(Recorder):
         guards: what else the function looked at (module.training); another value needs another trace.
     """
 
-    def __init__(self, on_grad: Callable[[Graph], None] | None = None) -> None:
+    def __init__(self, on_grad: Callable[[Graph], Any] | None = None) -> None:
         super().__init__()
         self.args: list[Node] = []
         self.outs: list[Edge] = []
@@ -111,7 +111,9 @@ class Graph(Recorder):
         lines = []
         for node in self.nodes:
             assert node.op is not None
-            inside = ", ".join([names.of(e) for e in node.inputs if e is not None] + [f"{k}={v}" for k, v in node.settings.items()])
+            inside = ", ".join(
+                [names.of(e) for e in node.inputs if e is not None] + [f"{k}={v}" for k, v in node.settings.items()]
+            )
             lines.append(f"{names.node(node):5} = {node.op.name}({inside})  {'  '.join(map(_spec, node.specs))}")
         lines += [f"{names.of((leaf, 0))} <- {names.of(edge)}" for leaf, edge in self.stores]
         return "\n".join([*lines, f"return {', '.join(map(names.of, self.outs)) or 'nothing'}"])
@@ -145,7 +147,9 @@ def _spec(spec: Spec) -> str:
     return f"{spec.dtype}[{'x'.join(map(str, spec.shape))}]"
 
 
-def trace(fn: Callable[..., Any], args: Sequence[Tensor] = (), *, on_grad: Callable[[Graph], None] | None = None) -> Graph:
+def trace(
+    fn: Callable[..., Any], args: Sequence[Tensor] = (), *, on_grad: Callable[[Graph], Any] | None = None
+) -> Graph:
     """The Graph of fn(*args) for arguments of these shapes; whatever happens, all states keep their values.
 
     Raises:

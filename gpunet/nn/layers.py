@@ -36,10 +36,18 @@ class Linear(Module):
         activation: applied in the same kernel. init: an initialiser's name; "auto" is the one suited to the activation.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, activation: str = "identity", init: str = "auto") -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, bias: bool = True, activation: str = "identity", init: str = "auto"
+    ) -> None:
         _positive(inputs=inputs, outputs=outputs)
         ops.activations.lookup(activation)
-        self.inputs, self.outputs, self.has_bias, self.activation, self.init = int(inputs), int(outputs), bool(bias), activation, init
+        self.inputs, self.outputs, self.has_bias, self.activation, self.init = (
+            int(inputs),
+            int(outputs),
+            bool(bias),
+            activation,
+            init,
+        )
         self.declare("weight", (self.inputs, self.outputs), init=_resolve(init, activation))
         if bias:
             self.declare("bias", (self.outputs,), init="zeros")
@@ -50,10 +58,19 @@ class Linear(Module):
         return ops.linear(x, self.weight, self.bias if self.has_bias else None, act=self.activation)
 
     def config(self) -> dict[str, Any]:
-        return {"layer": "Linear", "inputs": self.inputs, "outputs": self.outputs, "bias": self.has_bias, "activation": self.activation, "init": self.init}
+        return {
+            "layer": "Linear",
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "bias": self.has_bias,
+            "activation": self.activation,
+            "init": self.init,
+        }
 
     def __repr__(self) -> str:
-        extra = ("" if self.has_bias else ", bias=False") + ("" if self.activation == "identity" else f", activation={self.activation!r}")
+        extra = ("" if self.has_bias else ", bias=False") + (
+            "" if self.activation == "identity" else f", activation={self.activation!r}"
+        )
         return f"Linear({self.inputs}, {self.outputs}{extra})"
 
 
@@ -89,26 +106,49 @@ class _Activation(Module):
         return ops.activate(x, self.act)
 
 
-# fmt: off
 @layer
-class ReLU(_Activation):     act = "relu"      # noqa: E701
+class ReLU(_Activation):
+    act = "relu"
+
+
 @layer
-class SELU(_Activation):     act = "selu"      # noqa: E701
+class SELU(_Activation):
+    act = "selu"
+
+
 @layer
-class Sigmoid(_Activation):  act = "sigmoid"   # noqa: E701
+class Sigmoid(_Activation):
+    act = "sigmoid"
+
+
 @layer
-class Tanh(_Activation):     act = "tanh"      # noqa: E701
+class Tanh(_Activation):
+    act = "tanh"
+
+
 @layer
-class Softplus(_Activation): act = "softplus"  # noqa: E701
+class Softplus(_Activation):
+    act = "softplus"
+
+
 @layer
-class GELU(_Activation):     act = "gelu"      # noqa: E701
+class GELU(_Activation):
+    act = "gelu"
+
+
 @layer
-class SiLU(_Activation):     act = "silu"      # noqa: E701
+class SiLU(_Activation):
+    act = "silu"
+
+
 @layer
-class Mish(_Activation):     act = "mish"      # noqa: E701
+class Mish(_Activation):
+    act = "mish"
+
+
 @layer
-class Identity(_Activation): act = "identity"  # noqa: E701
-# fmt: on
+class Identity(_Activation):
+    act = "identity"
 
 
 class _Scaled(Module):
@@ -193,7 +233,9 @@ class BatchNorm1d(Module):
             return (x - self.mean) / ops.sqrt(self.var + self.eps) * self.gamma + self.beta
         n = x.shape[0]
         if n < 2:
-            raise ShapeError(f"{describe(self)} got a batch of {n} row; its statistics need at least 2 (drop the last batch or call eval())")
+            raise ShapeError(
+                f"{describe(self)} got a batch of {n} row; its statistics need at least 2 (drop the last batch or call eval())"
+            )
         y, mean, var = ops.batch_norm(x, self.gamma, self.beta, eps=self.eps)
         self.mean.assign(self.mean + self.momentum * (mean.detach() - self.mean))
         self.var.assign(self.var + self.momentum * (var.detach() * (n / (n - 1)) - self.var))
@@ -238,7 +280,11 @@ class Flatten(Module):
     """Each row's values as one line: [n, 8, 8] becomes [n, 64]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.reshape(x, shape=(x.shape[0], -1)) if x.size else ops.reshape(x, shape=(x.shape[0], int(np.prod(x.shape[1:]))))
+        return (
+            ops.reshape(x, shape=(x.shape[0], -1))
+            if x.size
+            else ops.reshape(x, shape=(x.shape[0], int(np.prod(x.shape[1:]))))
+        )
 
 
 @layer
@@ -249,7 +295,9 @@ class Sequential(Module):
         for i, one in enumerate(layers):
             made = build(one) if isinstance(one, dict) else one
             if not isinstance(made, Module):
-                raise ConfigError(f"Sequential: layer {i} is a {type(made).__name__}; nn modules wanted (nn.ReLU(), not relu)")
+                raise ConfigError(
+                    f"Sequential: layer {i} is a {type(made).__name__}; nn modules wanted (nn.ReLU(), not relu)"
+                )
             setattr(self, str(i), made)
 
     def __len__(self) -> int:
@@ -278,7 +326,11 @@ class Sequential(Module):
         return {"layer": "Sequential", "layers": [child.config() for child in self]}
 
     def __repr__(self) -> str:
-        return "Sequential(\n" + "".join(f"  ({name}): {child!r}\n".replace("\n ", "\n   ") for name, child in self.children()) + ")"
+        return (
+            "Sequential(\n"
+            + "".join(f"  ({name}): {child!r}\n".replace("\n ", "\n   ") for name, child in self.children())
+            + ")"
+        )
 
 
 @layer
@@ -291,7 +343,9 @@ class Residual(Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.inner(x)
         if y.shape != x.shape:
-            raise ShapeError(f"{describe(self)}: the inner module turns {x.shape} into {y.shape}; the shapes must agree to be added")
+            raise ShapeError(
+                f"{describe(self)}: the inner module turns {x.shape} into {y.shape}; the shapes must agree to be added"
+            )
         return x + y
 
     def config(self) -> dict[str, Any]:
@@ -301,7 +355,9 @@ class Residual(Module):
         return f"Residual({self.inner!r})"
 
 
-def hidden_block(inputs: int, outputs: int, *, activation: str, norm: str | None, dropout: float, init: str) -> Sequence[Module]:
+def hidden_block(
+    inputs: int, outputs: int, *, activation: str, norm: str | None, dropout: float, init: str
+) -> Sequence[Module]:
     """Linear, norm, activation, dropout. Without a norm the activation runs in the linear kernel."""
     if norm is None:
         parts: list[Module] = [Linear(inputs, outputs, activation=activation, init=init)]

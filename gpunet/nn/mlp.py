@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ConfigError
 from .. import ops
+from ..errors import ConfigError
 from .layers import Linear, Residual, Sequential, hidden_block
 from .module import layer
 
@@ -23,13 +23,25 @@ class MLP(Sequential):
     """
 
     def __init__(
-        self, *widths: int, activation: str = "relu", dropout: float = 0.0, norm: str | None = None, residual: bool = False, init: str = "auto"
+        self,
+        *widths: int,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        norm: str | None = None,
+        residual: bool = False,
+        init: str = "auto",
     ) -> None:
         if len(widths) < 2:
             raise ConfigError(f"MLP: at least inputs and outputs wanted, as in MLP(4, 16, 3); got {widths}")
         ops.activations.lookup(activation)
         self.widths = tuple(int(n) for n in widths)
-        self.settings: dict[str, Any] = {"activation": activation, "dropout": float(dropout), "norm": norm, "residual": bool(residual), "init": init}
+        self.settings: dict[str, Any] = {
+            "activation": activation,
+            "dropout": float(dropout),
+            "norm": norm,
+            "residual": bool(residual),
+            "init": init,
+        }
         layers: list[Any] = []
         for k, m in zip(self.widths[:-2], self.widths[1:-1], strict=True):
             block = hidden_block(k, m, activation=activation, norm=norm, dropout=dropout, init=init)

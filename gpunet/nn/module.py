@@ -40,7 +40,9 @@ class Module:
 
     def __new__(cls, *_: Any, **__: Any) -> Module:
         self = super().__new__(cls)
-        vars(self).update(_declared={}, _training=True, _parent=None, _name="", _seed=0, _dtype=DEFAULT_DTYPE, _device=None)
+        vars(self).update(
+            _declared={}, _training=True, _parent=None, _name="", _seed=0, _dtype=DEFAULT_DTYPE, _device=None
+        )
         return self
 
     # ------------------------------------------------------------------ what it is made of
@@ -145,7 +147,9 @@ class Module:
             vars(module).update({"_device": device} if device is not None else {"_dtype": dtype})
         for name, t in [pair for _, m in self.modules() for pair in vars(m).items() if isinstance(pair[1], Tensor)]:
             if t.version is not None and not (t.device is device or t.dtype == dtype):
-                raise GraphError(f"{name} lives in an optimizer's vector. Move the model before the optimizer is bound to it")
+                raise GraphError(
+                    f"{name} lives in an optimizer's vector. Move the model before the optimizer is bound to it"
+                )
             _move(t, device, dtype)
         return self
 
@@ -200,7 +204,9 @@ class Module:
     def config(self) -> dict[str, Any]:
         """What `nn.build` needs to make a module like this one, as JSON."""
         if LAYERS.get(type(self).__name__) is not type(self):
-            raise ConfigError(f"{type(self).__name__} is not one of gpunet's layers, so a file cannot describe it. Save state_dict() instead")
+            raise ConfigError(
+                f"{type(self).__name__} is not one of gpunet's layers, so a file cannot describe it. Save state_dict() instead"
+            )
         return {"layer": type(self).__name__, **{name: getattr(self, name) for name in self.fields}}
 
     def __repr__(self) -> str:

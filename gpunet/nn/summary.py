@@ -43,7 +43,10 @@ class Summary:
         body = [(r.path, r.kind, "x".join(map(str, r.shape)), f"{r.parameters:,}", f"{r.flops:,}") for r in self.rows]
         wide = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
         align = ("<", "<", ">", ">", ">")
-        lines = ["  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, align, wide, strict=True)).rstrip() for row in [head, *body]]
+        lines = [
+            "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, align, wide, strict=True)).rstrip()
+            for row in [head, *body]
+        ]
         hidden = self.layers - 1
         lines.append(
             f"{self.layers}-layer net ({hidden} hidden layer{'s' * (hidden != 1)}), input {'x'.join(map(str, self.input_shape))}: "
@@ -68,7 +71,15 @@ def summary(model: Module, input_shape: tuple[int, ...], *, dtype: Any = np.floa
         if any(module.children()):  # a container's layers have their own rows
             return
         own = sum(t.size for _, t in module.named_parameters())
-        rows.append(Row(module.path or type(module).__name__, repr(module), out.shape, own, sum(map(_flops, recorder.nodes[counted:]))))
+        rows.append(
+            Row(
+                module.path or type(module).__name__,
+                repr(module),
+                out.shape,
+                own,
+                sum(map(_flops, recorder.nodes[counted:])),
+            )
+        )
         counted = len(recorder.nodes)
 
     training = model.training
@@ -84,7 +95,14 @@ def summary(model: Module, input_shape: tuple[int, ...], *, dtype: Any = np.floa
     values = sum(math.prod(r.shape) for r in rows) + math.prod(input_shape)
     parameters = sum(t.size for _, t in model.named_parameters())
     layers = sum(isinstance(m, (Linear, Embedding)) for _, m in model.modules())
-    return Summary(tuple(rows), tuple(input_shape), layers, parameters, sum(map(_flops, recorder.nodes)), (values + parameters) * np.dtype(dtype).itemsize)
+    return Summary(
+        tuple(rows),
+        tuple(input_shape),
+        layers,
+        parameters,
+        sum(map(_flops, recorder.nodes)),
+        (values + parameters) * np.dtype(dtype).itemsize,
+    )
 
 
 def _flops(node: Node) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..devices import Device
-from ..engine import Composite, Tensor, composite, op
+from ..engine import Tensor, composite, op
 from ..errors import ConfigError, did_you_mean
 from .elementwise import erf, exp, gt, square, where
 from .rules import as_float
@@ -74,21 +74,37 @@ def _mish_gradient(g: Tensor, x: Tensor, alpha: float) -> Tensor:
     return g * (t + x * sigmoid(x) * (1.0 - t * t))
 
 
+def _relu(dev: Device, out: Any, x: Any, alpha: float) -> None:
+    dev.xp.maximum(x, 0, out=out)
+
+
+def _leaky_relu(dev: Device, out: Any, x: Any, alpha: float) -> None:
+    out[...] = dev.xp.where(x > 0, x, alpha * x)
+
+
+def _selu(dev: Device, out: Any, x: Any, alpha: float) -> None:
+    _elu(dev, out, x, SELU_ALPHA, SELU_SCALE)
+
+
+def _softplus(dev: Device, out: Any, x: Any, alpha: float) -> None:
+    out[...] = _log1p_exp(dev.xp, x)
+
+
 # fmt: off
 ACTIVATIONS: dict[str, Activation] = {
-    #                       value                                                                    gradient through the output y ...
-    "identity":   Activation(lambda dev, out, x, a: dev.xp.copyto(out, x),                           lambda g, y, a: g),
-    "relu":       Activation(lambda dev, out, x, a: dev.xp.maximum(x, 0, out=out),                   lambda g, y, a: where(gt(y, 0.0), g, 0.0)),
-    "leaky_relu": Activation(lambda dev, out, x, a: dev.xp.copyto(out, dev.xp.where(x > 0, x, a * x)), lambda g, y, a: where(gt(y, 0.0), g, a * g), alpha=0.01),
-    "elu":        Activation(_elu,                                                                   lambda g, y, a: where(gt(y, 0.0), g, g * (y + a)), alpha=1.0),
-    "selu":       Activation(lambda dev, out, x, a: _elu(dev, out, x, SELU_ALPHA, SELU_SCALE),       lambda g, y, a: g * where(gt(y, 0.0), SELU_SCALE, y + SELU_SCALE * SELU_ALPHA)),
-    "sigmoid":    Activation(_sigmoid,                                                               lambda g, y, a: g * (y * (1.0 - y))),
-    "tanh":       Activation(lambda dev, out, x, a: dev.xp.tanh(x, out=out),                         lambda g, y, a: g * (1.0 - y * y)),
-    "softplus":   Activation(lambda dev, out, x, a: dev.xp.copyto(out, _log1p_exp(dev.xp, x)), lambda g, y, a: g * (1.0 - exp(-y))),
+    #                       value          gradient through the output y ...
+    "identity":   Activation(lambda dev, out, x, a: dev.xp.copyto(out, x), lambda g, y, a: g),
+    "relu":       Activation(_relu,        lambda g, y, a: where(gt(y, 0.0), g, 0.0)),
+    "leaky_relu": Activation(_leaky_relu,  lambda g, y, a: where(gt(y, 0.0), g, a * g), alpha=0.01),
+    "elu":        Activation(_elu,         lambda g, y, a: where(gt(y, 0.0), g, g * (y + a)), alpha=1.0),
+    "selu":       Activation(_selu,        lambda g, y, a: g * where(gt(y, 0.0), SELU_SCALE, y + SELU_SCALE * SELU_ALPHA)),
+    "sigmoid":    Activation(_sigmoid,     lambda g, y, a: g * (y * (1.0 - y))),
+    "tanh":       Activation(lambda dev, out, x, a: dev.xp.tanh(x, out=out), lambda g, y, a: g * (1.0 - y * y)),
+    "softplus":   Activation(_softplus,    lambda g, y, a: g * (1.0 - exp(-y))),
     # ... or through the input x
-    "gelu":       Activation(_gelu, _gelu_gradient, "input"),
-    "silu":       Activation(_silu, _silu_gradient, "input"),
-    "mish":       Activation(_mish, _mish_gradient, "input"),
+    "gelu":       Activation(_gelu,        _gelu_gradient, "input"),
+    "silu":       Activation(_silu,        _silu_gradient, "input"),
+    "mish":       Activation(_mish,        _mish_gradient, "input"),
 }
 # fmt: on
 
@@ -135,14 +151,14 @@ def activate(x: Tensor, act: str, alpha: float | None = None) -> Tensor:
 
 
 # fmt: off
-def relu(x: Tensor) -> Tensor:                               return activate(x, "relu")        # noqa: E704
-def leaky_relu(x: Tensor, *, alpha: float = 0.01) -> Tensor: return activate(x, "leaky_relu", alpha)  # noqa: E704
-def elu(x: Tensor, *, alpha: float = 1.0) -> Tensor:         return activate(x, "elu", alpha)  # noqa: E704
-def selu(x: Tensor) -> Tensor:                               return activate(x, "selu")        # noqa: E704
-def sigmoid(x: Tensor) -> Tensor:                            return activate(x, "sigmoid")     # noqa: E704
-def tanh(x: Tensor) -> Tensor:                               return activate(x, "tanh")        # noqa: E704
-def softplus(x: Tensor) -> Tensor:                           return activate(x, "softplus")    # noqa: E704
-def gelu(x: Tensor) -> Tensor:                               return activate(x, "gelu")        # noqa: E704
-def silu(x: Tensor) -> Tensor:                               return activate(x, "silu")        # noqa: E704
-def mish(x: Tensor) -> Tensor:                               return activate(x, "mish")        # noqa: E704
+def relu(x: Tensor) -> Tensor:                               return activate(x, "relu")
+def leaky_relu(x: Tensor, *, alpha: float = 0.01) -> Tensor: return activate(x, "leaky_relu", alpha)
+def elu(x: Tensor, *, alpha: float = 1.0) -> Tensor:         return activate(x, "elu", alpha)
+def selu(x: Tensor) -> Tensor:                               return activate(x, "selu")
+def sigmoid(x: Tensor) -> Tensor:                            return activate(x, "sigmoid")
+def tanh(x: Tensor) -> Tensor:                               return activate(x, "tanh")
+def softplus(x: Tensor) -> Tensor:                           return activate(x, "softplus")
+def gelu(x: Tensor) -> Tensor:                               return activate(x, "gelu")
+def silu(x: Tensor) -> Tensor:                               return activate(x, "silu")
+def mish(x: Tensor) -> Tensor:                               return activate(x, "mish")
 # fmt: on

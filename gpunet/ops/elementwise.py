@@ -17,59 +17,80 @@ from ..engine import Op, Spec, Tensor, op
 from .rules import as_float, broadcast, broadcast_float, choice, compare, same
 
 
-def _row(name: str, function: str, shape: Callable[..., Any], vjp: Callable[..., Any] | None, doc: str, two: bool, commutes: bool) -> Op:
-    if two:
-        def forward(dev: Device, out: Any, x: Any, y: Any) -> None:
-            getattr(dev.xp, function)(x, y, out=out, casting="same_kind")
-    else:
-        def forward(dev: Device, out: Any, x: Any) -> None:
-            getattr(dev.xp, function)(x, out=out)
-    forward.__doc__ = doc
-    made = Op(forward, shape, name=name, elementwise=True, commutes=commutes)
+def _row(
+    name: str,
+    function: str,
+    shape: Callable[..., Any],
+    vjp: Callable[..., Any] | None,
+    doc: str,
+    two: bool,
+    commutes: bool,
+) -> Op:
+    def unary(dev: Device, out: Any, x: Any) -> None:
+        getattr(dev.xp, function)(x, out=out)
+
+    def binary(dev: Device, out: Any, x: Any, y: Any) -> None:
+        getattr(dev.xp, function)(x, y, out=out, casting="same_kind")
+
+    made = Op(binary if two else unary, shape, name=name, elementwise=True, commutes=commutes)
+    made.__doc__ = doc
     if vjp is not None:
         made.vjp(vjp)
     return made
 
 
-def _unary(name: str, function: str, vjp: Callable[..., Any] | None, doc: str, shape: Callable[..., Any] = as_float) -> Op:
+def _unary(
+    name: str, function: str, vjp: Callable[..., Any] | None, doc: str, shape: Callable[..., Any] = as_float
+) -> Op:
     return _row(name, function, shape, vjp, doc, two=False, commutes=False)
 
 
-def _binary(name: str, function: str, vjp: Callable[..., Any] | None, doc: str, shape: Callable[..., Any] = broadcast, commutes: bool = False) -> Op:
+def _binary(
+    name: str,
+    function: str,
+    vjp: Callable[..., Any] | None,
+    doc: str,
+    shape: Callable[..., Any] = broadcast,
+    commutes: bool = False,
+) -> Op:
     return _row(name, function, shape, vjp, doc, two=True, commutes=commutes)
 
 
-def _share(x: Tensor, y: Tensor, wins: Tensor) -> Tensor:
-    """1 where x is routed to, 0 where y is, 1/2 at a tie."""
-    return where(eq(x, y), 0.5, wins.cast(dtype=x.dtype))
+def _routed(g: Tensor, x: Tensor, y: Tensor, wins: Op) -> Any:
+    """All of g to the one that wins, half to each at a tie."""
+
+    def share(a: Tensor, b: Tensor) -> Tensor:
+        return g * where(eq(a, b), 0.5, cast(wins(a, b), dtype=g.dtype))
+
+    return lambda: share(x, y), lambda: share(y, x)
 
 
 # fmt: off
-#              name        array module     gradients                                                        meaning
-neg     = _unary("neg",    "negative", lambda g: -g,                                                         "-x", shape=same)
-exp     = _unary("exp",    "exp",      lambda g, out: g * out,                                               "e to the x")
-log     = _unary("log",    "log",      lambda g, x: g / x,                                                   "The natural logarithm.")
-sqrt    = _unary("sqrt",   "sqrt",     lambda g, out: g / (2.0 * out),                                       "The square root.")
-square  = _unary("square", "square",   lambda g, x: g * (2.0 * x),                                           "x times x", shape=same)
-abs     = _unary("abs",    "absolute", lambda g, x: g * sign(x),                                             "The magnitude; gradient 0 at 0.", shape=same)
-sign    = _unary("sign",   "sign",     None,                                                                 "-1, 0 or 1; no gradient.", shape=same)
-sin     = _unary("sin",    "sin",      lambda g, x: g * cos(x),                                              "The sine.")
-cos     = _unary("cos",    "cos",      lambda g, x: -g * sin(x),                                             "The cosine.")
+#                   name     array module  gradients                                        meaning
+neg: Op  = _unary("neg",    "negative", lambda g: -g,                                       "-x", shape=same)
+exp: Op  = _unary("exp",    "exp",      lambda g, out: g * out,                             "e to the x")
+log: Op  = _unary("log",    "log",      lambda g, x: g / x,                                 "The natural logarithm.")
+sqrt: Op = _unary("sqrt",   "sqrt",     lambda g, out: g / (2.0 * out),                     "The square root.")
+square: Op = _unary("square", "square", lambda g, x: g * (2.0 * x),                         "x times x", shape=same)
+abs: Op  = _unary("abs",    "absolute", lambda g, x: g * sign(x),                           "The magnitude; gradient 0 at 0.", shape=same)
+sign: Op = _unary("sign",   "sign",     None,                                               "-1, 0 or 1; no gradient.", shape=same)
+sin: Op  = _unary("sin",    "sin",      lambda g, x: g * cos(x),                            "The sine.")
+cos: Op  = _unary("cos",    "cos",      lambda g, x: -g * sin(x),                           "The cosine.")
 
-add     = _binary("add",   "add",      lambda g: (g, g),                                                     "x + y", commutes=True)
-sub     = _binary("sub",   "subtract", lambda g: (g, lambda: -g),                                            "x - y")
-mul     = _binary("mul",   "multiply", lambda g, x, y: (lambda: g * y, lambda: g * x),                       "x * y", commutes=True)
-div     = _binary("div",   "divide",   lambda g, y, out: (lambda: g / y, lambda: -g * out / y),              "x / y", shape=broadcast_float)
-maximum = _binary("maximum", "maximum", lambda g, x, y: (lambda: g * _share(x, y, gt(x, y)), lambda: g * _share(y, x, gt(y, x))), "The larger of two.", commutes=True)
-minimum = _binary("minimum", "minimum", lambda g, x, y: (lambda: g * _share(x, y, lt(x, y)), lambda: g * _share(y, x, lt(y, x))), "The smaller of two.", commutes=True)
-mod     = _binary("mod",   "remainder", None,                                                                "x modulo y; no gradient.")
+add: Op  = _binary("add",   "add",      lambda g: (g, g),                                   "x + y", commutes=True)
+sub: Op  = _binary("sub",   "subtract", lambda g: (g, lambda: -g),                          "x - y")
+mul: Op  = _binary("mul",   "multiply", lambda g, x, y: (lambda: g * y, lambda: g * x),     "x * y", commutes=True)
+div: Op  = _binary("div",   "divide",   lambda g, y, out: (lambda: g / y, lambda: -g * out / y), "x / y", shape=broadcast_float)
+maximum: Op = _binary("maximum", "maximum", lambda g, x, y: _routed(g, x, y, gt),           "The larger of two.", commutes=True)
+minimum: Op = _binary("minimum", "minimum", lambda g, x, y: _routed(g, x, y, lt),           "The smaller of two.", commutes=True)
+mod: Op  = _binary("mod",   "remainder", None,                                              "x modulo y; no gradient.")
 
-eq      = _binary("eq",    "equal",         None, "x == y", shape=compare, commutes=True)
-ne      = _binary("ne",    "not_equal",     None, "x != y", shape=compare, commutes=True)
-lt      = _binary("lt",    "less",          None, "x < y",  shape=compare)
-le      = _binary("le",    "less_equal",    None, "x <= y", shape=compare)
-gt      = _binary("gt",    "greater",       None, "x > y",  shape=compare)
-ge      = _binary("ge",    "greater_equal", None, "x >= y", shape=compare)
+eq: Op   = _binary("eq",    "equal",         None, "x == y", shape=compare, commutes=True)
+ne: Op   = _binary("ne",    "not_equal",     None, "x != y", shape=compare, commutes=True)
+lt: Op   = _binary("lt",    "less",          None, "x < y",  shape=compare)
+le: Op   = _binary("le",    "less_equal",    None, "x <= y", shape=compare)
+gt: Op   = _binary("gt",    "greater",       None, "x > y",  shape=compare)
+ge: Op   = _binary("ge",    "greater_equal", None, "x >= y", shape=compare)
 # fmt: on
 
 
@@ -128,7 +149,8 @@ _ERFC = ((2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0,
           8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3),
          (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
           3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3))
-_TAIL = ((1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1, 1.60837851487422766e-2, 6.58749161529837803e-4),
+_TAIL = ((1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1,
+          1.60837851487422766e-2, 6.58749161529837803e-4),
          (1.0, 2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1, 6.05183413124413191e-2, 2.33520497626869185e-3))
 # fmt: on
 

@@ -186,7 +186,10 @@ def _(g: Tensor, shapes: Any, *, axis: int) -> Any:
 def _pieces(x: Tensor, lengths: Sequence[int], axis: int) -> list[Tensor]:
     ends = np.cumsum(lengths).tolist()
     every = ((None, None, None),)
-    return [_slice(x, index=every * axis + ((e - n, e, 1),) + every * (x.ndim - axis - 1)) for e, n in zip(ends, lengths, strict=True)]
+    return [
+        _slice(x, index=every * axis + ((e - n, e, 1),) + every * (x.ndim - axis - 1))
+        for e, n in zip(ends, lengths, strict=True)
+    ]
 
 
 def _some(xs: Sequence[Tensor], name: str) -> None:
@@ -214,7 +217,11 @@ def split(x: Tensor, parts: int | Sequence[int], *, axis: int = 0) -> list[Tenso
     length = x.shape[at]
     lengths = [length // parts] * parts if isinstance(parts, int) else list(parts)
     if builtins.sum(lengths) != length:
-        raise ShapeError(f"split: axis {at} has {length} elements, which {parts} do not divide" if isinstance(parts, int) else f"split: {lengths} do not add up to {length}")
+        raise ShapeError(
+            f"split: axis {at} has {length} elements, which {parts} do not divide"
+            if isinstance(parts, int)
+            else f"split: {lengths} do not add up to {length}"
+        )
     return _pieces(x, lengths, at)
 
 
@@ -258,7 +265,9 @@ def _(g: Tensor, shapes: Any) -> Any:
 
 def unpack(x: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
     """A vector as its pieces, which are views of it."""
-    return [reshape(piece, shape=s) for piece, s in zip(_pieces(x, [math.prod(s) for s in shapes], 0), shapes, strict=True)]
+    return [
+        reshape(piece, shape=s) for piece, s in zip(_pieces(x, [math.prod(s) for s in shapes], 0), shapes, strict=True)
+    ]
 
 
 # ---------------------------------------------------------------- rows
@@ -297,7 +306,9 @@ def _scattered(g: Any, rows: Any, *, n: int) -> Spec:
     _integers(rows, "scatter_add")
     lead = len(rows.shape)
     if tuple(g.shape[:lead]) != tuple(rows.shape):
-        raise ShapeError(f"scatter_add: one row of values for each index wanted: {tuple(rows.shape)}, got {tuple(g.shape)}")
+        raise ShapeError(
+            f"scatter_add: one row of values for each index wanted: {tuple(rows.shape)}, got {tuple(g.shape)}"
+        )
     return Spec((n, *g.shape[lead:]), g.dtype)
 
 
@@ -352,4 +363,3 @@ def slice_rows(dev: Device, out: Any, x: Any, start: Any, *, size: int) -> None:
     if at < 0 or at + size > x.shape[0]:
         raise RangeError(f"slice_rows: rows {at} to {at + size - 1} of {x.shape[0]}")
     out[...] = x[at : at + size]
-

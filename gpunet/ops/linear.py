@@ -20,7 +20,9 @@ def _matmul(dev: Device, out: Any, x: Any, y: Any) -> None:
 
 @_matmul.vjp
 def _(g: Tensor, x: Tensor, y: Tensor) -> Any:  # a stack that was broadcast is summed down again
-    return lambda: _matmul(g, swap_last(y)).sum_to(shape=x.shape), lambda: _matmul(swap_last(x), g).sum_to(shape=y.shape)
+    return lambda: _matmul(g, swap_last(y)).sum_to(shape=x.shape), lambda: _matmul(swap_last(x), g).sum_to(
+        shape=y.shape
+    )
 
 
 def matmul(x: Tensor, y: Tensor) -> Tensor:
@@ -80,7 +82,9 @@ def linear_vjp(g: Tensor, s: Tensor, *, act: str, alpha: float) -> Any:
     return dz, sum(dz, axis=-2)
 
 
-def linear(x: Tensor, w: Tensor, b: Tensor | None = None, *, act: str = "identity", alpha: float | None = None) -> Tensor:
+def linear(
+    x: Tensor, w: Tensor, b: Tensor | None = None, *, act: str = "identity", alpha: float | None = None
+) -> Tensor:
     """act(x @ w + b), the fully-connected layer.
 
     Args:
@@ -91,7 +95,10 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None, *, act: str = "identit
     row = lookup(act)
     alpha = row.alpha if alpha is None else float(alpha)
     if x.shape[-1:] != w.shape[-2:-1] or (b is not None and b.shape != w.shape[:-2] + w.shape[-1:]):
-        raise ShapeError(f"linear: x {x.shape} @ w {w.shape} + b {None if b is None else b.shape}: x needs w's {w.shape[-2]} columns, b its {w.shape[-1]}")
+        raise ShapeError(
+            f"linear: x {x.shape} @ w {w.shape} + b {None if b is None else b.shape}: "
+            f"x needs w's {w.shape[-2]} columns, b its {w.shape[-1]}"
+        )
     if w.ndim > 2 and x.shape[:-2] != w.shape[:-2]:
         raise ShapeError(f"linear: a stack of weights {w.shape} takes a stack of as many inputs, got x {x.shape}")
     if w.ndim == 2 and x.ndim != 2:

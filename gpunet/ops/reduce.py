@@ -129,7 +129,6 @@ def _(g: Tensor, out: Tensor) -> Tensor:
     return g - exp(out) * sum(g, axis=-1, keepdims=True)
 
 
-
 def softmax(x: Tensor, *, axis: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along `axis`."""
     return _over_last(_softmax, x, axis)

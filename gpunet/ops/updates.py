@@ -35,7 +35,9 @@ def adagrad(p: Tensor, g: Tensor, v: Tensor, lr: Tensor, eps: Tensor, decay: Ten
 
 
 @composite(outs=3, inplace=("p", "v", "m"))
-def rmsprop(p: Tensor, g: Tensor, v: Tensor, m: Tensor, lr: Tensor, rho: Tensor, eps: Tensor, momentum: Tensor, decay: Tensor) -> Any:
+def rmsprop(
+    p: Tensor, g: Tensor, v: Tensor, m: Tensor, lr: Tensor, rho: Tensor, eps: Tensor, momentum: Tensor, decay: Tensor
+) -> Any:
     """Tieleman and Hinton 2012; momentum on the scaled gradient."""
     keep = _like(p, 1.0 - rho)[0]
     lr, rho, eps, momentum, decay = _like(p, lr, rho, eps, momentum, decay)
@@ -47,8 +49,18 @@ def rmsprop(p: Tensor, g: Tensor, v: Tensor, m: Tensor, lr: Tensor, rho: Tensor,
 
 @composite(outs=3, inplace=("p", "m", "v"))
 def adam(
-    p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: Tensor, lr: Tensor, beta1: Tensor, beta2: Tensor, eps: Tensor, decay: Tensor,
-    *, decoupled: bool,
+    p: Tensor,
+    g: Tensor,
+    m: Tensor,
+    v: Tensor,
+    t: Tensor,
+    lr: Tensor,
+    beta1: Tensor,
+    beta2: Tensor,
+    eps: Tensor,
+    decay: Tensor,
+    *,
+    decoupled: bool,
 ) -> Any:
     """Kingma and Ba 2015; decoupled weight decay is AdamW (Loshchilov and Hutter 2019)."""
     t = cast(t, dtype=beta1.dtype)
@@ -60,8 +72,20 @@ def adam(
 
 @composite(outs=4, inplace=("p", "m", "v", "mu"))
 def nadam(
-    p: Tensor, g: Tensor, m: Tensor, v: Tensor, mu: Tensor, t: Tensor, lr: Tensor, beta1: Tensor, beta2: Tensor, eps: Tensor, decay: Tensor,
-    momentum_decay: Tensor, *, decoupled: bool,
+    p: Tensor,
+    g: Tensor,
+    m: Tensor,
+    v: Tensor,
+    mu: Tensor,
+    t: Tensor,
+    lr: Tensor,
+    beta1: Tensor,
+    beta2: Tensor,
+    eps: Tensor,
+    decay: Tensor,
+    momentum_decay: Tensor,
+    *,
+    decoupled: bool,
 ) -> Any:
     """Dozat 2016; mu (float64, from 1) is the product of the momenta so far."""
     t = cast(t, dtype=beta1.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..errors import ConfigError, did_you_mean
 from . import schedules
 from .average import WeightAverage
@@ -19,7 +21,7 @@ __all__ = [
 OPTIMIZERS: dict[str, type[Optimizer]] = {c.name: c for c in (SGD, Adagrad, RMSprop, Adam, AdamW, NAdam, Lion, LBFGS)}
 
 
-def get(name: str) -> type[Optimizer]:
+def get(name: str) -> Callable[..., Optimizer]:
     """The optimizer class called "sgd", "adam", "adamw", ..."""
     if name not in OPTIMIZERS:
         raise ConfigError(f'no optimizer "{name}".{did_you_mean(name, OPTIMIZERS)}')

@@ -120,6 +120,7 @@ class Optimizer(Settings):
         with no_grad():
             vectors = [group.pack(grads) for group in self.groups]
             if mode.trace is not None:
+                mode.trace.guard(self, "structure", self.structure)
                 for g in vectors:
                     mode.trace.watch(ops.sum(g))
             vectors = self._clipped(vectors)
@@ -132,6 +133,13 @@ class Optimizer(Settings):
                 for state, value in zip(states, new, strict=True):
                     state.assign(value)
             self.t.assign(t)
+
+    @property
+    def structure(self) -> tuple[Any, ...]:
+        """What an update is made of, beside values: its scalars and tables. Another one needs another trace."""
+        held = [self.scalars, *(group.scalars for group in self.groups), self._tables]
+        parts = [{name: id(t) for name, t in tensors.items()} for tensors in held]
+        return (*parts, *(getattr(self, name) for name in self.options))
 
     def rule(self, p: Tensor, g: Tensor, memory: Tensors, t: Tensor, lr: Tensor, decay: Tensor) -> Tensors:
         """New values of p and of memory."""

@@ -5,25 +5,40 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Protocol
 
 from ..errors import ConfigError, did_you_mean
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .history import History
 
 Logs = dict[str, float]
+
+
+class Training(Protocol):
+    """What a callback may use of the Trainer that calls it."""
+
+    history: History
+    epoch: int
+    epochs: int
+    step: int
+    total_steps: int
+    speed: float  # rows a second, over the last epoch
+
+    @property
+    def best_epoch(self) -> int: ...
+    def stop(self, why: str = "callback") -> None: ...
+    def snapshot(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
 
 
 class Callback:
     """Subclass it and define the moments you want. A chunk is as many steps as fit into about 50 ms."""
 
-    def on_train_begin(self, trainer: Trainer) -> None: ...
-    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None: ...
-    def on_chunk_begin(self, trainer: Trainer, step: int) -> None: ...
-    def on_chunk_end(self, trainer: Trainer, step: int) -> None: ...
-    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Logs) -> None: ...
-    def on_train_end(self, trainer: Trainer) -> None: ...
+    def on_train_begin(self, trainer: Training) -> None: ...
+    def on_epoch_begin(self, trainer: Training, epoch: int) -> None: ...
+    def on_chunk_begin(self, trainer: Training, step: int) -> None: ...
+    def on_chunk_end(self, trainer: Training, step: int) -> None: ...
+    def on_epoch_end(self, trainer: Training, epoch: int, logs: Logs) -> None: ...
+    def on_train_end(self, trainer: Training) -> None: ...
 
 
 class BestWeights(Callback):
@@ -35,13 +50,20 @@ class BestWeights(Callback):
     """
 
     def __init__(
-        self, monitor: str, *, greater_is_better: bool, tie: str | None = None, patience: int | None = None, min_delta: float = 0.0
+        self,
+        monitor: str,
+        *,
+        greater_is_better: bool,
+        tie: str | None = None,
+        patience: int | None = None,
+        min_delta: float = 0.0,
     ) -> None:
         self.monitor, self.tie, self.patience, self.min_delta = monitor, tie, patience, min_delta
         self.sign = 1.0 if greater_is_better else -1.0
-        self.best, self.best_tie, self.epoch, self.waited, self.state = -math.inf, math.inf, 0, 0, None
+        self.best, self.best_tie, self.epoch, self.waited = -math.inf, math.inf, 0, 0
+        self.state: dict[str, Any] | None = None
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Logs) -> None:
+    def on_epoch_end(self, trainer: Training, epoch: int, logs: Logs) -> None:
         if self.monitor not in logs:
             raise ConfigError(f'monitor "{self.monitor}" is not measured.{did_you_mean(self.monitor, logs)}')
         value, tie = self.sign * logs[self.monitor], logs.get(self.tie or "", math.inf)
@@ -54,7 +76,7 @@ class BestWeights(Callback):
         if self.patience is not None and self.waited > self.patience:
             trainer.stop("patience")
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    def on_train_end(self, trainer: Training) -> None:
         if self.state is not None:
             trainer.restore(self.state)
         trainer.history.best_epoch, trainer.history.monitor = self.epoch, self.monitor
@@ -66,41 +88,50 @@ class Lines(Callback):
     def __init__(self, stream: IO[str] | None = None) -> None:
         self.stream = stream
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Logs) -> None:
+    def on_epoch_end(self, trainer: Training, epoch: int, logs: Logs) -> None:
         star = " *" if trainer.best_epoch == epoch else ""
-        print(f"epoch {epoch}/{trainer.epochs}  {figures(logs)}  {trainer.speed:,.0f} rows/s{star}", file=self.stream or sys.stderr, flush=True)
+        print(
+            f"epoch {epoch}/{trainer.epochs}  {figures(logs)}  {trainer.speed:,.0f} rows/s{star}",
+            file=self.stream or sys.stderr,
+            flush=True,
+        )
 
 
 class Bar(Callback):
     """A progress bar with time left, rows a second and the latest figures, on a terminal (rich)."""
 
-    def on_train_begin(self, trainer: Trainer) -> None:
+    def on_train_begin(self, trainer: Training) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = ("epoch {task.fields[epoch]}", "{task.fields[figures]}")
         self.progress = Progress(
-            TextColumn(columns[0]), BarColumn(bar_width=20), TimeRemainingColumn(), TextColumn(columns[1]),
-            console=Console(stderr=True), refresh_per_second=10, auto_refresh=False,
+            TextColumn(columns[0]),
+            BarColumn(bar_width=20),
+            TimeRemainingColumn(),
+            TextColumn(columns[1]),
+            console=Console(stderr=True),
+            refresh_per_second=10,
+            auto_refresh=False,
         )
         self.progress.start()
         self.task = self.progress.add_task("", total=trainer.total_steps, epoch=f"0/{trainer.epochs}", figures="")
         self.logs: Logs = {}
         self.drawn = 0.0
 
-    def on_chunk_end(self, trainer: Trainer, step: int) -> None:
+    def on_chunk_end(self, trainer: Training, step: int) -> None:
         if time.perf_counter() - self.drawn > 0.1:
             self._draw(trainer, step)
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Logs) -> None:
+    def on_epoch_end(self, trainer: Training, epoch: int, logs: Logs) -> None:
         self.logs = logs
         self._draw(trainer, trainer.step)
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    def on_train_end(self, trainer: Training) -> None:
         self._draw(trainer, trainer.step)
         self.progress.stop()
 
-    def _draw(self, trainer: Trainer, step: int) -> None:
+    def _draw(self, trainer: Training, step: int) -> None:
         best = f" ★ (epoch {trainer.best_epoch})" if trainer.best_epoch else ""
         text = f"{trainer.speed:,.0f} rows/s  {figures(self.logs)}{best}"
         self.progress.update(self.task, completed=step, epoch=f"{trainer.epoch}/{trainer.epochs}", figures=text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +10,12 @@ from ..engine import Tensor, no_grad
 from ..errors import DivergedError
 from ..nn import module as modules
 
-if TYPE_CHECKING:
-    from .trainer import Trainer
 
-
-def check(trainer: Trainer, loss: Tensor, grads: list[Tensor | None], batches: list[Any]) -> None:
+def check(trainer: Any, loss: Tensor, grads: list[Tensor | None], batches: list[Any]) -> None:
     """Raise DivergedError unless the loss and all gradients are finite; nothing has been updated yet."""
-    if np.isfinite(loss.item()) and all(g is None or np.isfinite(float(g.device.download(g.value.sum()))) for g in grads):
+    if np.isfinite(loss.item()) and all(
+        g is None or np.isfinite(float(g.device.download(g.value.sum()))) for g in grads
+    ):
         return
     where = next((found for batch in batches if (found := _blame(trainer, loss, grads, batch))), None)
     if where is None:  # large finite gradients whose sum overflows
@@ -27,7 +26,7 @@ def check(trainer: Trainer, loss: Tensor, grads: list[Tensor | None], batches: l
     )
 
 
-def _blame(trainer: Trainer, loss: Tensor, grads: list[Tensor | None], batch: Any) -> str | None:
+def _blame(trainer: Any, loss: Tensor, grads: list[Tensor | None], batch: Any) -> str | None:
     x = batch[0].numpy()
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x.reshape(len(x), -1)))[0]
@@ -45,7 +44,7 @@ def _blame(trainer: Trainer, loss: Tensor, grads: list[Tensor | None], batch: An
     return f"the gradient of {bad[0]} is not finite" if bad else None
 
 
-def _first_layer(trainer: Trainer, x: Tensor) -> str | None:
+def _first_layer(trainer: Any, x: Tensor) -> str | None:
     found: list[str] = []
 
     def watch(module: Any, given: Tensor, out: Tensor) -> None:
@@ -53,7 +52,9 @@ def _first_layer(trainer: Trainer, x: Tensor) -> str | None:
         bad = ~np.isfinite(values)
         if not found and bad.any():
             row = np.argwhere(bad.reshape(len(values), -1).any(axis=1))[0, 0]
-            found.append(f"{modules.describe(module)} gave {int(bad.sum())} values that are not finite, first at row {row} of the batch")
+            found.append(
+                f"{modules.describe(module)} gave {int(bad.sum())} values that are not finite, first at row {row} of the batch"
+            )
 
     modules._watchers.append(watch)
     try:

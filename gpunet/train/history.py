@@ -34,6 +34,10 @@ class History(dict[str, list[float]]):
 
     def info(self) -> dict[str, Any]:
         return {
-            "epochs": self.epochs, "best_epoch": self.best_epoch, "monitor": self.monitor, "stopped": self.stopped,
-            "seconds": self.seconds, "rows_per_second": self.rows_per_second,
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "monitor": self.monitor,
+            "stopped": self.stopped,
+            "seconds": self.seconds,
+            "rows_per_second": self.rows_per_second,
         }

@@ -35,7 +35,9 @@ class Model:
         info: what is known of the training (data, metrics, settings, versions), as JSON.
     """
 
-    def __init__(self, net: nn.Module, encoder: Encoder | ArrayEncoder, target: Target, *, info: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, net: nn.Module, encoder: Encoder | ArrayEncoder, target: Target, *, info: Mapping[str, Any] | None = None
+    ) -> None:
         self.net, self.encoder, self.target, self.info = net.eval(), encoder, target, dict(info or {})
 
     @property
@@ -84,7 +86,11 @@ class Model:
         else:
             codes, values = np.asarray(y, np.float64).reshape(-1), np.asarray(self.predict(data)).reshape(-1)
             given = {"values": values}
-            found = {"loss": float(np.mean((self.target.encode(y).reshape(-1) - self.target.encode(values).reshape(-1)) ** 2))}
+            found = {
+                "loss": float(
+                    np.mean((self.target.encode(y).reshape(-1) - self.target.encode(values).reshape(-1)) ** 2)
+                )
+            }
         for name in metrics.default_metrics(self.task):
             metric = metrics.get(name)
             found[name] = float(metric.function(codes, given[metric.needs]))
@@ -141,11 +147,15 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     except KeyError:
         raise FormatError(f"{file}: a safetensors file, but not a gpunet model") from None
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise FormatError(f"{file}: not a whole gpunet model: it is cut short, altered or something else ({error})") from None
+        raise FormatError(
+            f"{file}: not a whole gpunet model: it is cut short, altered or something else ({error})"
+        ) from None
     if not isinstance(about, dict) or not isinstance(about.get("format"), int):
         raise FormatError(f"{file}: not a gpunet model")
     if about["format"] > FORMAT:
-        raise FormatError(f"{file}: format {about['format']}; this version of gpunet reads up to {FORMAT}. pip install --upgrade gpunet")
+        raise FormatError(
+            f"{file}: format {about['format']}; this version of gpunet reads up to {FORMAT}. pip install --upgrade gpunet"
+        )
     if about.pop("checksum", None) != _checksum(about, tensors):
         raise FormatError(f"{file}: the checksum does not match: the file was altered")
     return about, tensors

@@ -49,7 +49,16 @@ class Recipe:
     device: str = "auto"
 
 
-DEFAULT_LR = {"sgd": 0.05, "adagrad": 0.02, "rmsprop": 1e-3, "adam": 2e-3, "adamw": 2e-3, "nadam": 2e-3, "lion": 2e-4, "lbfgs": 1.0}
+DEFAULT_LR = {
+    "sgd": 0.05,
+    "adagrad": 0.02,
+    "rmsprop": 1e-3,
+    "adam": 2e-3,
+    "adamw": 2e-3,
+    "nadam": 2e-3,
+    "lion": 2e-4,
+    "lbfgs": 1.0,
+}
 
 
 def default_epochs(rows: int) -> int:
@@ -92,7 +101,9 @@ def prepare(dataset: Dataset, target_column: str | None, recipe: Recipe) -> Data
     target = everything if codes is not None else Target.fit(y[train], task="regression")
     if test is None and len(held_out):
         test = _take(x, held_out), y[held_out]
-    encoder: Encoder | ArrayEncoder = Encoder.fit(x, rows=train) if isinstance(x, Table) else ArrayEncoder.fit(x, rows=train)
+    encoder: Encoder | ArrayEncoder = (
+        Encoder.fit(x, rows=train) if isinstance(x, Table) else ArrayEncoder.fit(x, rows=train)
+    )
 
     def encoded(part: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         return encoder.transform(_take(x, part)), target.encode(y[part])
@@ -107,11 +118,17 @@ def answers(dataset: Dataset, column: str | None) -> tuple[Any, npt.NDArray[Any]
         if column is not None:
             raise ConfigError(f"{dataset.name} brings its own targets; leave --target out")
         test = (dataset.test_x, dataset.test_y) if dataset.test_x is not None and dataset.test_y is not None else None
-        return dataset.x, _named(dataset.y, dataset.classes), None if test is None else (test[0], _named(test[1], dataset.classes))
+        return (
+            dataset.x,
+            _named(dataset.y, dataset.classes),
+            None if test is None else (test[0], _named(test[1], dataset.classes)),
+        )
     if not isinstance(dataset.x, Table):
         raise DataError(f"{dataset.name} holds no targets: an array named y is wanted beside x")
     if column is None:
-        raise ConfigError(f"{dataset.name}: which column is to be predicted? --target NAME. Columns: {', '.join(dataset.x.names)}")
+        raise ConfigError(
+            f"{dataset.name}: which column is to be predicted? --target NAME. Columns: {', '.join(dataset.x.names)}"
+        )
     x, y = take_target(dataset.x, column, dataset.name)
     if not isinstance(dataset.test_x, Table):
         return x, y, None
@@ -148,7 +165,14 @@ def _fractions(rows: int, recipe: Recipe, *, has_test: bool) -> tuple[float, flo
 def build(data: Data, recipe: Recipe) -> nn.MLP:
     """The net for these columns and this target."""
     outputs = len(data.target.classes) if data.target.classes is not None else data.train[1].shape[1]
-    return nn.MLP(data.train[0].shape[1], *recipe.hidden, outputs, activation=recipe.activation, dropout=recipe.dropout, norm=recipe.norm)
+    return nn.MLP(
+        data.train[0].shape[1],
+        *recipe.hidden,
+        outputs,
+        activation=recipe.activation,
+        dropout=recipe.dropout,
+        norm=recipe.norm,
+    )
 
 
 def recipe_optimizer(recipe: Recipe) -> Any:
@@ -160,8 +184,13 @@ def recipe_optimizer(recipe: Recipe) -> Any:
 
 
 def train(
-    dataset: Dataset, *, target: str | None = None, recipe: Recipe | None = None, callbacks: Sequence[Callback] = (),
-    show_progress: bool | str = "auto", announce: Any = None,
+    dataset: Dataset,
+    *,
+    target: str | None = None,
+    recipe: Recipe | None = None,
+    callbacks: Sequence[Callback] = (),
+    show_progress: bool | str = "auto",
+    announce: Any = None,
 ) -> Run:
     """Train an MLP on a data set and score it on its test rows.
 
@@ -195,7 +224,12 @@ def _info(dataset: Dataset, target: str | None, recipe: Recipe, device: Device, 
 
     best = history.at(history.best_epoch) if history.best_epoch else {}
     return {
-        "data": dataset.name, "target": target, "recipe": {**asdict(recipe), "hidden": list(recipe.hidden)}, "device": device.kind,
-        "best_epoch": history.best_epoch, "epochs": history.epochs, "validation": best,
+        "data": dataset.name,
+        "target": target,
+        "recipe": {**asdict(recipe), "hidden": list(recipe.hidden)},
+        "device": device.kind,
+        "best_epoch": history.best_epoch,
+        "epochs": history.epochs,
+        "validation": best,
         "versions": {"gpunet": __version__, "numpy": np.__version__, "python": platform.python_version()},
     }

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from .. import losses, metrics, ops, optim
 from ..data.batches import Batches
 from ..data.splits import split
-from ..devices import Device, device as open_device
+from ..devices import Device
+from ..devices import device as open_device
 from ..engine import Tensor, grad, mode, no_grad
 from ..errors import ConfigError, ShapeError
 from ..graph.compile import Compiled
@@ -48,13 +49,20 @@ class Trainer:
     """
 
     def __init__(
-        self, model: Module, loss: str | Callable[..., Tensor] = "cross_entropy", optimizer: Any = "adamw", *,
-        device: Device | str = "auto", seed: int = 0, metrics: Sequence[str | Callable[..., float]] | None = None, compile: bool = True,
+        self,
+        model: Module,
+        loss: str | Callable[..., Tensor] = "cross_entropy",
+        optimizer: Any = "adamw",
+        *,
+        device: Device | str = "auto",
+        seed: int = 0,
+        metrics: Sequence[str | Callable[..., float]] | None = None,
+        compile: bool = True,
     ) -> None:
         self.device, self.seed = open_device(device), int(seed)
         self.model = model.initialize(self.seed).to(self.device)
         self.loss = losses.get(loss) if isinstance(loss, str) else loss
-        self.optimizer = optim.get(optimizer)() if isinstance(optimizer, str) else optimizer
+        self.optimizer: Any = optim.get(optimizer)() if isinstance(optimizer, str) else optimizer
         if not self.optimizer.bound:
             self.optimizer.bind(list(model.named_parameters()))
         self.dtype = next((t.dtype for t in model.parameters()), np.dtype(np.float32))
@@ -73,10 +81,22 @@ class Trainer:
     # ------------------------------------------------------------------ training
 
     def fit(
-        self, train: Any, *, validation: Any = None, epochs: int = 10, batch_size: int | None = None, shuffle: bool = True,
-        drop_last: bool = False, accumulate: int = 1, monitor: str | None = None, patience: int | None = None,
-        restore_best: bool = True, max_seconds: float | None = None, average: float | None = None,
-        callbacks: Sequence[Callback] = (), show_progress: bool | str = "auto",
+        self,
+        train: Any,
+        *,
+        validation: Any = None,
+        epochs: int = 10,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        accumulate: int = 1,
+        monitor: str | None = None,
+        patience: int | None = None,
+        restore_best: bool = True,
+        max_seconds: float | None = None,
+        average: float | None = None,
+        callbacks: Sequence[Callback] = (),
+        show_progress: bool | str = "auto",
     ) -> History:
         """Train, and leave the model with the weights of its best epoch.
 
@@ -95,6 +115,8 @@ class Trainer:
             DivergedError: the loss or a gradient was not finite; the model stays as before that step.
         """
         data, held_out = self._load(train, validation)
+        if self.optimizer.full_batch and batch_size not in (None, data.rows):
+            raise ConfigError(f"{type(self.optimizer).__name__} needs all rows in every step; leave batch_size={batch_size} out")
         batch_size = self.optimizer.batch_size(data.rows, batch_size or auto_batch_size(data.rows))
         smallest = 2 if any(isinstance(m, BatchNorm1d) for _, m in self.model.modules()) else 1
         sizes = data.sizes(batch_size, drop_last=drop_last, smallest=smallest)
@@ -117,7 +139,9 @@ class Trainer:
         self.history.rows_per_second = data.rows * self.history.epochs / max(self.history.seconds, 1e-9)
         return self.history
 
-    def _begin(self, epochs: int, steps: int, monitor: str | None, patience: int | None, restore: bool, validated: bool) -> None:
+    def _begin(
+        self, epochs: int, steps: int, monitor: str | None, patience: int | None, restore: bool, validated: bool
+    ) -> None:
         if epochs < 1:
             raise ConfigError(f"fit: epochs must be at least 1, got {epochs}")
         self.history, self.epochs, self.total_steps, self.step, self._stop = History(), epochs, epochs * steps, 0, ""
@@ -128,7 +152,9 @@ class Trainer:
         score = self.scores.get(key.removeprefix("val_"))
         better = score is not None and score.greater_is_better
         wanted = restore or patience is not None
-        self._best = BestWeights(key, greater_is_better=better, tie=prefix + "loss", patience=patience) if wanted else None
+        self._best = (
+            BestWeights(key, greater_is_better=better, tie=prefix + "loss", patience=patience) if wanted else None
+        )
 
     def _load(self, train: Any, validation: Any) -> tuple[Batches, Batches | None]:
         parts = _parts(train, "train")
@@ -147,7 +173,9 @@ class Trainer:
     def _batches(self, parts: Sequence[Any]) -> Batches:
         return Batches(*parts, device=self.device, dtype=self.dtype, seed=self.seed)
 
-    def _run_epoch(self, data: Batches, sizes: list[int], accumulate: int, held_out: Batches | None, shuffle: bool) -> None:
+    def _run_epoch(
+        self, data: Batches, sizes: list[int], accumulate: int, held_out: Batches | None, shuffle: bool
+    ) -> None:
         self._tell("on_epoch_begin", self.epoch)
         data.shuffle(self.epoch) if shuffle else data.rewind()
         self.model.train()
@@ -206,7 +234,9 @@ class Trainer:
             if self._average is not None:
                 self._average.update()
 
-    def _value_and_gradient(self, data: Batches, size: int, accumulate: int) -> tuple[Tensor, list[Tensor | None], list[Any]]:
+    def _value_and_gradient(
+        self, data: Batches, size: int, accumulate: int
+    ) -> tuple[Tensor, list[Tensor | None], list[Any]]:
         """The loss over the next `size` rows and its gradients, from `accumulate` micro-batches."""
         batches = [data.next(len(part)) for part in np.array_split(np.arange(size), accumulate) if len(part)]
         if len(batches) == 1:
@@ -217,7 +247,11 @@ class Trainer:
             loss = self._loss(*batch) * share
             found = grad(loss, self.optimizer.parameters)
             value = loss.detach() if value is None else value + loss.detach()
-            total = found if total is None else [a if b is None else b if a is None else a + b for a, b in zip(total, found, strict=True)]
+            total = (
+                found
+                if total is None
+                else [a if b is None else b if a is None else a + b for a, b in zip(total, found, strict=True)]
+            )
         assert value is not None and total is not None
         return value, total, batches
 
@@ -263,7 +297,10 @@ class Trainer:
         outputs = self._outputs(data, batch_size)
         if data.y is None:
             raise ShapeError("evaluate: the data have no targets; give (x, y)")
-        z, weight = Tensor(self.device.upload(outputs), self.device), None if data.weight is None else data.weight.numpy()
+        z, weight = (
+            Tensor(self.device.upload(outputs), self.device),
+            None if data.weight is None else data.weight.numpy(),
+        )
         logs = {"loss": (self.loss(z, data.y) if weight is None else self.loss(z, data.y, weight=data.weight)).item()}
         y = data.y.numpy()
         return logs | {name: score(y, outputs, weight) for name, score in self.scores.items()}
@@ -347,7 +384,9 @@ class _Score:
 
 def _scores(loss: Any, wanted: Sequence[Any] | None) -> dict[str, _Score]:
     if wanted is None:
-        wanted = ["accuracy"] if loss in (losses.cross_entropy, losses.hinge) else ["rmse"] if loss is losses.mse else []
+        wanted = (
+            ["accuracy"] if loss in (losses.cross_entropy, losses.hinge) else ["rmse"] if loss is losses.mse else []
+        )
     named = [(m, metrics.get(m)) if isinstance(m, str) else (getattr(m, "__name__", "metric"), m) for m in wanted]
     return {name: _Score(metric, name) for name, metric in named}
 

@@ -1,0 +1,6 @@
+"""From the columns of a table to what a net takes, and back to answers; fitted on training rows, saved with the model."""
+
+from .encoder import ArrayEncoder, Encoder, encoder_from_config
+from .target import Target
+
+__all__ = ["ArrayEncoder", "Encoder", "Target", "encoder_from_config"]

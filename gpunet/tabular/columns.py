@@ -1,0 +1,290 @@
+"""What is done to one column of a table so that a net can read it: chosen and fitted on training rows, kept as JSON.
+
+`choose` decides, in this order:
+
+| the training rows hold                            | treatment                                                        |
+|---------------------------------------------------|------------------------------------------------------------------|
+| no value                                          | left out                                                         |
+| one value; with blanks                            | left out; one column: is it blank?                               |
+| numbers                                           | standardised; blanks take the median, and a column marks them    |
+| two texts                                         | one column of -1 and +1; 0 where blank                           |
+| texts, nearly all different; with blanks          | left out; one column: is it blank?                               |
+| other texts                                       | one-hot, at most MOST_CATEGORIES; all 0 where blank              |
+
+Nearly all different: more than 20 texts and, on average, fewer than two rows for each, of which nothing can be learned.
+A text not seen in training is treated as a blank, or joins the rare ones where there is a column for these.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.table import Column
+from ..errors import DataError, FormatError, did_you_mean
+from .phrases import listed, plural, rows_where
+from .scaling import moments, standardised
+
+MOST_CATEGORIES = 100  # as AutoGluon's networks have it
+FEW_TEXTS = 20
+
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """Turns the cells of the column `name` into float32 [rows, len(output_names)]. Its fields are all it knows."""
+
+    kind: ClassVar[str]
+    name: str
+
+    @property
+    def remark(self) -> str:
+        """What a person should know of every column that is treated so; nothing if it is as expected."""
+        return ""
+
+    @property
+    def output_names(self) -> list[str]:
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        raise NotImplementedError
+
+    def transform(self, column: Column, notes: list[str]) -> Matrix:
+        """The column's numbers; what is odd about its cells is appended to `notes`."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Dropped(Treatment):
+    """A column without use; it need not even be there when predicting."""
+
+    kind = "dropped"
+    why: str
+
+    @property
+    def remark(self) -> str:
+        return f"left out, {self.why}"
+
+    @property
+    def output_names(self) -> list[str]:
+        return []
+
+    def describe(self) -> str:
+        return f"left out: {self.why}"
+
+    def transform(self, column: Column, notes: list[str]) -> Matrix:
+        return np.empty((len(column.values), 0), np.float32)
+
+
+@dataclass(frozen=True)
+class Presence(Treatment):
+    """A column of which only one thing is told: 1 where it is blank."""
+
+    kind = "presence"
+    why: str
+
+    @property
+    def remark(self) -> str:
+        return f"{self.why}, so only whether it is blank is kept"
+
+    @property
+    def output_names(self) -> list[str]:
+        return [f"{self.name} (missing)"]
+
+    def describe(self) -> str:
+        return f"only whether it is blank is kept: {self.why}"
+
+    def transform(self, column: Column, notes: list[str]) -> Matrix:
+        return column.missing[:, None].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Numeric(Treatment):
+    """(x - center) / scale; blanks take the median. If training rows had blanks, a second column is 1 at a blank."""
+
+    kind = "numeric"
+    center: float
+    scale: float
+    median: float
+    blanks: int
+
+    @classmethod
+    def fit(cls, column: Column) -> Numeric:
+        present = column.values[~column.missing]
+        center, scale = moments(present)
+        median = np.quantile(present, 0.5, method="lower")  # a value that occurs
+        return cls(column.name, float(center), float(scale), float(median), len(column.values) - len(present))
+
+    @property
+    def remark(self) -> str:
+        return "blanks take the median, and a column marks them" if self.blanks else ""
+
+    @property
+    def output_names(self) -> list[str]:
+        return [self.name, f"{self.name} (missing)"] if self.blanks else [self.name]
+
+    def describe(self) -> str:
+        scaled = f"standardised: (x - {self.center:.6g}) / {self.scale:.6g}"
+        marked = ", and a column marks them" if self.blanks else ""
+        return f"{scaled}; {plural(self.blanks, 'blank')} in training; blanks take the median {self.median:.6g}{marked}"
+
+    def transform(self, column: Column, notes: list[str]) -> Matrix:
+        values = as_numbers(column)
+        check_finite(column.name, values)
+        blank = np.isnan(values)
+        if not self.blanks and blank.any():
+            filled = f"{plural(int(blank.sum()), 'blank')} take the median {self.median:.6g}; training had none"
+            notes.append(f'column "{self.name}": {filled}')
+        z = standardised(np.where(blank, self.median, values), self.center, self.scale)
+        return np.stack([z, blank], axis=1, dtype=np.float32) if self.blanks else z[:, None]
+
+
+@dataclass(frozen=True)
+class Binary(Treatment):
+    """A text column of two values: -1 and +1, and 0 for a blank."""
+
+    kind = "binary"
+    low: str
+    high: str
+
+    @property
+    def output_names(self) -> list[str]:
+        return [f"{self.name}={self.high}"]
+
+    def describe(self) -> str:
+        return f'"{self.low}" is -1, "{self.high}" is +1, blank or unseen is 0'
+
+    def transform(self, column: Column, notes: list[str]) -> Matrix:
+        codes = _codes(column, [self.low, self.high], notes)
+        return np.array([-1, 1, 0], np.float32)[codes][:, None]
+
+
+@dataclass(frozen=True)
+class OneHot(Treatment):
+    """A 0/1 column for each category, in sorted order, and one more for the `rare` others there were in training."""
+
+    kind = "one-hot"
+    categories: list[str]
+    rare: int
+
+    @classmethod
+    def fit(cls, name: str, counts: Mapping[str, int]) -> OneHot:
+        frequent = sorted(counts, key=lambda text: (-counts[text], text))[:MOST_CATEGORIES]
+        return cls(name, sorted(frequent), len(counts) - len(frequent))
+
+    @property
+    def remark(self) -> str:
+        return f"{MOST_CATEGORIES} most frequent categories, and one column for all others" if self.rare else ""
+
+    @property
+    def output_names(self) -> list[str]:
+        return [f"{self.name}={text}" for text in self.categories] + [f"{self.name} (other)"] * (self.rare > 0)
+
+    def describe(self) -> str:
+        if self.rare:
+            frequent = f"one-hot: the {len(self.categories)} most frequent categories"
+            return f"{frequent}, and a column for all others ({self.rare:,} in training); blank is all 0"
+        return f"one-hot: {listed(self.categories)}; blank or unseen is all 0"
+
+    def transform(self, column: Column, notes: list[str]) -> Matrix:
+        codes = _codes(column, self.categories, notes, others=self.rare > 0)
+        out = np.zeros((len(codes), len(self.output_names)), np.float32)
+        known = np.flatnonzero(codes >= 0)
+        out[known, codes[known]] = 1
+        return out
+
+
+TREATMENTS = {treatment.kind: treatment for treatment in (Dropped, Presence, Numeric, Binary, OneHot)}
+
+
+def choose(column: Column) -> Treatment:
+    """The treatment for a column, of which only training rows are given, by the table at the top of this file."""
+    present = column.values[~column.missing]
+    if not len(present):
+        return Dropped(column.name, "no value in it")
+    if column.kind == "numeric":
+        numeric = Numeric.fit(column)
+        return numeric if numeric.scale > 0 else _useless(column, "always the same")
+    counts = Counter(present.tolist())
+    if len(counts) == 1:
+        return _useless(column, "always the same")
+    if len(counts) == 2:
+        return Binary(column.name, *sorted(counts))
+    if len(counts) > FEW_TEXTS and 2 * len(counts) > len(present):
+        return _useless(column, "texts that are nearly all different")
+    return OneHot.fit(column.name, counts)
+
+
+def _useless(column: Column, why: str) -> Treatment:
+    return (Presence if column.missing.any() else Dropped)(column.name, why)
+
+
+def from_config(config: Mapping[str, Any]) -> Treatment:
+    """The treatment whose `config()` this is."""
+    fields = dict(config)
+    kind = fields.pop("kind")
+    if kind not in TREATMENTS:
+        raise FormatError(f'no treatment "{kind}" of a column.{did_you_mean(kind, TREATMENTS)}')
+    return TREATMENTS[kind](**fields)
+
+
+# ---------------------------------------------------------------- cells
+
+
+def check_finite(name: str, values: npt.NDArray[np.float64]) -> None:
+    infinite = np.isinf(values)
+    if infinite.any():
+        where = rows_where(infinite)
+        raise DataError(f'column "{name}": infinite in {where}. Leave the cell blank if the value is not known')
+
+
+def as_numbers(column: Column) -> npt.NDArray[np.float64]:
+    """The cells of a column that was numeric in training; of a text column, if they all read as numbers."""
+    if column.kind == "numeric":
+        return column.values
+    cells = ["" if cell is None else cell for cell in column.values]
+    typed = Column.from_strings(column.name, cells)
+    if typed.kind == "numeric":
+        return typed.values
+    row = next(i for i, cell in enumerate(cells) if Column.from_strings("", [cell]).kind == "text")
+    raise DataError(f'column "{column.name}" was numeric in training; row {row + 1} is "{cells[row]}" (the first is 1)')
+
+
+def as_texts(column: Column, known: Iterable[str]) -> npt.NDArray[np.object_]:
+    """The cells of a column that was text in training. A number is taken for the known text that reads as that number.
+
+    A column of texts and numbers is numeric where it happens to hold no text: in a file of one row, for instance.
+    """
+    if column.kind == "text":
+        return column.values
+    spelt: dict[float, str] = {}
+    for text in known:
+        typed = Column.from_strings("", [text])
+        if typed.kind == "numeric":
+            spelt.setdefault(float(typed.values[0]), text)
+    texts = np.empty(len(column.values), object)
+    texts[:] = [spelt.get(value, repr(value).removesuffix(".0")) for value in column.values.tolist()]
+    texts[column.missing] = None
+    return texts
+
+
+def _codes(column: Column, known: list[str], notes: list[str], *, others: bool = False) -> npt.NDArray[np.int64]:
+    """Places in `known`, -1 for a blank; a text that is not there is blank too, or len(known) if there are `others`."""
+    texts, place = as_texts(column, known), {text: i for i, text in enumerate(known)}
+    unknown = len(known) if others else -1
+    codes = np.fromiter((-1 if t is None else place.get(t, unknown) for t in texts), np.int64, len(texts))
+    if not others:
+        unseen = Counter(t for t in texts[codes < 0] if t is not None)
+        if unseen:
+            cells = plural(unseen.total(), "cell")
+            notes.append(f'column "{column.name}": {cells} not seen in training count as blank: {listed(unseen)}')
+    return codes

@@ -1,0 +1,246 @@
+"""The encoder of a whole table, or of an array: what was learned about its columns in training, applied to any rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.table import Column, Table, default_names
+from ..errors import DataError, DTypeError, FormatError, ShapeError, did_you_mean
+from .columns import Dropped, Matrix, Treatment, check_finite, choose, from_config
+from .phrases import listed, plural, rows_where
+from .scaling import moments, standardised
+
+Rows = Any  # indices, a slice or a mask, as NumPy takes them; None for all
+
+_BLOCK = 1 << 20  # cells of an array that are float64 at a time
+
+
+class Encoder:
+    """Makes float32 [rows, len(output_names)] of a table, whose columns it finds by name.
+
+    `notes` says what fitting left out or filled in, and then what was odd about the table transformed last: columns
+    that were ignored, categories not seen in training.
+    """
+
+    kind = "table"
+
+    def __init__(self, treatments: tuple[Treatment, ...]) -> None:
+        self.treatments = treatments
+        self._odd: list[str] = []
+
+    @classmethod
+    def fit(cls, table: Table, *, rows: Rows = None) -> Encoder:
+        """Learn from these rows of the table (None: all). Infinite values are refused in all of them.
+
+        Raises:
+            DataError: no rows, no column that differs between them, or an infinite value.
+        """
+        for column in table.columns:
+            if column.kind == "numeric":
+                check_finite(column.name, column.values)
+        training = table if rows is None else table.take(rows)
+        if not training.rows:
+            raise DataError("the table has no rows to learn from")
+        made = cls(tuple(choose(column) for column in training.columns))
+        if not made.output_names:
+            why = "; ".join(made.notes) or "it has none"
+            raise DataError(f"no column of the table is left to learn from, of {plural(training.rows, 'row')}: {why}")
+        return made
+
+    @property
+    def names(self) -> list[str]:
+        """The columns of the table it was fitted on."""
+        return [treatment.name for treatment in self.treatments]
+
+    @property
+    def output_names(self) -> list[str]:
+        return [name for treatment in self.treatments for name in treatment.output_names]
+
+    @property
+    def notes(self) -> list[str]:
+        return _summary(self.treatments) + self._odd
+
+    def describe(self) -> list[tuple[str, str, str]]:
+        """(column, kind, what is done to it) for each column."""
+        return [(treatment.name, treatment.kind, treatment.describe()) for treatment in self.treatments]
+
+    def transform(self, table: Table) -> Matrix:
+        """The table's rows as the net gets them, C-contiguous.
+
+        Raises:
+            DataError: a column is missing, infinite, or holds text where training had numbers.
+        """
+        columns, odd = self._find(table)
+        out = np.empty((table.rows, len(self.output_names)), np.float32)
+        end = 0
+        for column, treatment in columns:
+            begin, end = end, end + len(treatment.output_names)
+            out[:, begin:end] = treatment.transform(column, odd)
+        self._odd = odd
+        return out
+
+    def _find(self, table: Table) -> tuple[list[tuple[Column, Treatment]], list[str]]:
+        """The columns that are read, each with its treatment, and a note of those that are not known."""
+        columns = {column.name: column for column in table.columns}
+        used = [treatment for treatment in self.treatments if not isinstance(treatment, Dropped)]
+        missing = [treatment.name for treatment in used if treatment.name not in columns]
+        if missing:
+            what = f'column "{missing[0]}"' if len(missing) == 1 else f"columns {listed(missing)}"
+            raise DataError(f"the model reads the {what}, not in this table.{did_you_mean(missing[0], columns)}")
+        known = set(self.names)
+        extra = [name for name in columns if name not in known]
+        odd = [f"{plural(len(extra), 'column')} ignored, not there in training: {listed(extra)}"] if extra else []
+        return [(columns[treatment.name], treatment) for treatment in used], odd
+
+    def config(self) -> dict[str, Any]:
+        """All it knows, as JSON."""
+        return {"kind": self.kind, "columns": [treatment.config() for treatment in self.treatments]}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Encoder:
+        return cls(tuple(from_config(column) for column in config["columns"]))
+
+
+def _summary(treatments: tuple[Treatment, ...]) -> list[str]:
+    """A line for each remark, with the columns it is about."""
+    columns: dict[str, list[str]] = {}
+    for treatment in treatments:
+        if treatment.remark:
+            columns.setdefault(treatment.remark, []).append(treatment.name)
+    return [f"{remark}: {listed(names)}" for remark, names in columns.items()]
+
+
+class ArrayEncoder:
+    """Makes float32 [rows, columns] of an array of numbers. There is no blank in an array: NaN is refused.
+
+    Columns of numbers are standardised one by one, and constant ones become 0. Pixels (uint8, unless told) have one
+    mean and one standard deviation for all columns, so that pixels that seldom differ stay small.
+    """
+
+    kind = "array"
+
+    def __init__(self, columns: int, *, pixels: bool, center: npt.ArrayLike, scale: npt.ArrayLike) -> None:
+        self.columns, self.pixels = columns, pixels
+        self.center, self.scale = np.asarray(center, np.float64), np.asarray(scale, np.float64)
+
+    @classmethod
+    def fit(cls, x: npt.ArrayLike, *, rows: Rows = None, pixels: bool | None = None) -> ArrayEncoder:
+        """Learn from these rows of [N, ...] (None: all). NaN and infinite values are refused in all of them.
+
+        Args:
+            pixels: whether x are pixels, 0 to 255; None: if they are uint8.
+        """
+        matrix = _matrix(x)
+        pixels = matrix.dtype == np.uint8 if pixels is None else pixels
+        _check(matrix, pixels)
+        training = matrix if rows is None else matrix[rows]
+        if not training.size:
+            raise DataError(f"the array has no rows to learn from: {training.shape}")
+        center, scale = _pixel_moments(training) if pixels else _column_moments(training)
+        if not np.any(scale):
+            raise DataError(f"no column differs between the {plural(len(training), 'row')}: nothing to learn from")
+        return cls(matrix.shape[1], pixels=pixels, center=center, scale=scale)
+
+    @property
+    def output_names(self) -> list[str]:
+        return default_names(self.columns)
+
+    @property
+    def notes(self) -> list[str]:
+        constant = [default_names(self.columns)[i] for i in np.flatnonzero(self.scale == 0)]
+        return [f"always the same, becomes 0: {listed(constant)}"] if constant else []
+
+    def describe(self) -> list[tuple[str, str, str]]:
+        """(columns, kind, what is done to them)."""
+        if self.pixels:
+            done = f"(x - {self.center:.6g}) / {self.scale:.6g}, the same for all"
+            return [(plural(self.columns, "column"), "pixels", done)]
+        return [(plural(self.columns, "column"), "numeric", "standardised one by one")]
+
+    def transform(self, x: npt.ArrayLike) -> Matrix:
+        """The rows as the net gets them, C-contiguous."""
+        matrix = _matrix(x)
+        if matrix.shape[1] != self.columns:
+            raise ShapeError(f"the model reads {plural(self.columns, 'column')}, got an array of shape {np.shape(x)}")
+        _check(matrix, self.pixels)
+        if self.pixels:
+            return np.take(standardised(np.arange(256), self.center, self.scale), matrix)
+        out = np.empty(matrix.shape, np.float32)
+        for rows in _slices(len(matrix), self.columns):
+            out[rows] = standardised(matrix[rows], self.center, self.scale)
+        return out
+
+    def config(self) -> dict[str, Any]:
+        """All it knows, as JSON."""
+        scaling = {"center": self.center.tolist(), "scale": self.scale.tolist()}
+        return {"kind": self.kind, "columns": self.columns, "pixels": self.pixels, **scaling}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ArrayEncoder:
+        return cls(config["columns"], pixels=config["pixels"], center=config["center"], scale=config["scale"])
+
+
+def encoder_from_config(config: Mapping[str, Any]) -> Encoder | ArrayEncoder:
+    """The encoder whose `config()` this is."""
+    kinds: dict[str, type[Encoder] | type[ArrayEncoder]] = {kind.kind: kind for kind in (Encoder, ArrayEncoder)}
+    if config["kind"] not in kinds:
+        raise FormatError(f'no encoder "{config["kind"]}".{did_you_mean(config["kind"], kinds)}')
+    return kinds[config["kind"]].from_config(config)
+
+
+# ---------------------------------------------------------------- arrays
+
+
+def _matrix(x: npt.ArrayLike) -> npt.NDArray[Any]:
+    """[N, ...] of numbers as [N, D]."""
+    array = np.asarray(x)
+    if array.ndim < 2:
+        raise ShapeError(f"an array [rows, columns] is expected, got shape {array.shape}. One row is x[None, :]")
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"an array of numbers is expected, got {array.dtype}. Text goes through Table.from_array(x)")
+    return array.reshape(len(array), int(np.prod(array.shape[1:])))
+
+
+def _check(matrix: npt.NDArray[Any], pixels: bool) -> None:
+    if pixels and matrix.dtype != np.uint8:
+        if matrix.dtype.kind not in "biu":
+            raise DTypeError(f"pixels are whole numbers from 0 to 255, as in training; got {matrix.dtype}")
+        if matrix.size and not (matrix.min() >= 0 and matrix.max() <= 255):
+            raise DataError(f"pixels are from 0 to 255, as in training; got {matrix.min()} to {matrix.max()}")
+    if matrix.dtype.kind == "f":
+        for rows in _slices(*matrix.shape):
+            if not np.isfinite(matrix[rows]).all():
+                _refuse(~np.isfinite(matrix))
+
+
+def _refuse(wrong: npt.NDArray[np.bool_]) -> None:
+    """Where the first cell is that is no finite number, and what to do."""
+    column = int(np.flatnonzero(wrong.any(axis=0))[0])
+    where = f"column {column + 1} holds NaN or infinity in {rows_where(wrong[:, column])}"
+    raise DataError(f"{where}. Drop such rows, or use gpunet.data.Table.from_array(x), in which NaN is a blank")
+
+
+def _slices(rows: int, columns: int) -> Iterator[slice]:
+    """Rows in pieces of at most _BLOCK cells, or of one row."""
+    step = max(1, _BLOCK // max(1, columns))
+    return (slice(begin, begin + step) for begin in range(0, rows, step))
+
+
+def _pixel_moments(pixels: npt.NDArray[Any]) -> tuple[float, float]:
+    """Mean and standard deviation of all pixels, of their histogram."""
+    counts = np.zeros(256, np.int64)
+    for rows in _slices(*pixels.shape):
+        counts += np.bincount(pixels[rows].reshape(-1), minlength=256)
+    mean = float(np.average(np.arange(256), weights=counts))
+    spread = float(np.average((np.arange(256) - mean) ** 2, weights=counts))
+    return (mean, spread**0.5) if np.count_nonzero(counts) > 1 else (mean, 0.0)
+
+
+def _column_moments(x: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and standard deviation of each column, some columns at a time."""
+    parts = [moments(x[:, columns].astype(np.float64)) for columns in _slices(x.shape[1], len(x))]
+    return np.concatenate([center for center, _ in parts]), np.concatenate([scale for _, scale in parts])

@@ -1,0 +1,28 @@
+"""Numbers brought to mean 0 and standard deviation 1, finite whatever finite numbers come in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# In standard deviations. Training rows lie within sqrt(rows) of the mean, so that only later ones are held back here.
+LIMIT = 1e6
+
+
+def moments(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and standard deviation over the rows of finite [n, ...]; where all are equal, that value and exactly 0."""
+    low, high = values.min(axis=0), values.max(axis=0)
+    exponent = np.frexp(np.maximum(np.abs(low), np.abs(high)))[1]  # by a power of two, so that no square overflows
+    ratio = np.ldexp(values, -exponent)
+    center, scale = np.ldexp(ratio.mean(axis=0), exponent), np.ldexp(ratio.std(axis=0), exponent)
+    return np.where(low == high, low, center), np.where(low == high, 0.0, scale)
+
+
+def standardised(values: npt.NDArray[Any], center: Any, scale: Any) -> npt.NDArray[np.float32]:
+    """(values - center) / scale, within LIMIT; 0 where the scale is 0."""
+    with np.errstate(over="ignore"):
+        away = values.astype(np.float64) - center
+        z = np.divide(away, scale, out=np.zeros_like(away), where=np.greater(scale, 0.0))
+    return np.clip(z, -LIMIT, LIMIT).astype(np.float32)
