@@ -71,7 +71,7 @@ template <class F> void by_type(Type type, F f) {
 
 // Run a kernel on as many threads as its work (about: floating-point operations) is worth.
 template <class Args> void launch(Kernel<Args> kernel, const Args& args, double work) {
-  constexpr double kRelease = 2e5, kThread = 5e5;
+  constexpr double kRelease = 2e5, kThread = 5e6;
   std::optional<py::gil_scoped_release> release;
   if (work >= kRelease) release.emplace();
   struct Call { Kernel<Args> kernel; const Args* args; } call{kernel, &args};

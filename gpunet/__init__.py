@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors; a t
     from .devices.select import device
     from .engine import Tensor, composite, grad, no_grad, op, tensor
     from .graph.check import check_grads, jacobian
+    from .graph.compile import compile
     from .train import Trainer
     from .train.model import Model, load
 
@@ -22,7 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Model", "Tensor", "Trainer",
-    "check_grads", "composite", "device", "env", "grad", "jacobian", "load", "no_grad", "op", "tensor",
+    "check_grads", "compile", "composite", "device", "env", "grad", "jacobian", "load", "no_grad", "op", "tensor",
     "data", "devices", "engine", "errors", "graph", "losses", "metrics", "nn", "ops", "optim", "rng", "tabular",
     "train",
 ]  # fmt: skip
@@ -31,6 +32,7 @@ __all__ = [
 _HOMES = {  # every other name of __all__ is a module
     "engine":              ("Tensor", "composite", "grad", "no_grad", "op", "tensor"),
     "graph.check":         ("check_grads", "jacobian"),
+    "graph.compile":       ("compile",),
     "devices.select":      ("device",),
     "devices.environment": ("env",),
     "train":               ("Trainer",),
@@ -44,6 +46,8 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'gpunet' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
     home = _HOME_OF.get(name)
+    if home == "engine":
+        import_module("gpunet.ops")  # hangs the operators on Tensor
     value = import_module(f"gpunet.{name}") if home is None else getattr(import_module(f"gpunet.{home}"), name)
     globals()[name] = value
     return value

@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export GPUNET_REQUIRE_NATIVE=1
 
-venv() { rm -rf "$work/$1" && "$python" -m venv "$work/$1" && printf '%s' "$work/$1/bin/python"; }
+venv() { "$python" -m venv --clear "$work/$1" && printf '%s' "$work/$1/bin/python"; }
 megabytes() { awk -v bytes="$1" 'BEGIN { printf "%.1f MB", bytes / 1e6 }'; }
 bytes_of() { du -sb --total "$@" | tail -n 1 | cut -f 1; }
 under() { # under WHAT LIMIT_MB BYTES
@@ -38,10 +38,13 @@ under "native part" 5 "$(bytes_of "$site"/gpunet/_cpu.*.so "$site/gpunet/csrc")"
 
 for kind in wheel sdist editable; do
     say "== tests of the $kind"
-    case $kind in wheel) what=$wheel ;; sdist) what=$sdist ;; editable) what=$work/tree ;; esac
+    case $kind in
+    wheel) what=("${wheel}[test]") ;;
+    sdist) what=("${sdist}[test]") ;;
+    editable) what=(--editable "$work/tree[test]") ;;
+    esac
     clean=$(venv "$kind")
-    option=$([ "$kind" = editable ] && echo --editable || true)
-    "$clean" -m pip install --quiet $option "${what}[test]"
+    "$clean" -m pip install --quiet "${what[@]}"
     (cd "$work/away" && "$clean" -m pytest -p no:cacheprovider "$@")
 done
 

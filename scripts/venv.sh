@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Makes .venv in the source tree and installs gpunet there; sourced by the scripts beside it.
 # PYTHON=/path/to/python3.12 chooses the Python.
 
@@ -34,17 +35,17 @@ make_venv() {
 
 # install_gpunet EXTRA...: this source tree and these extras, unless it was done and nothing that is compiled has changed
 install_gpunet() {
-    local key extra extras stamps=(.venv/installed-base)
+    local key extra extras stamp stale='' stamps=(.venv/installed-base)
     make_venv
     key=$({ cat pyproject.toml setup.py csrc/*; echo "${CC-} ${CXX-} ${GPUNET_REQUIRE_NATIVE-}"; } | cksum)
     for extra in "$@"; do stamps+=(".venv/installed-$extra"); done
     for stamp in "${stamps[@]}"; do
-        [ "$(cat "$stamp" 2>/dev/null)" = "$key" ] && continue
-        extras=$(IFS=,; echo "$*")
-        say "installing gpunet${extras:+[$extras]} into .venv (a minute or two, once)"
-        rm -f .venv/installed-* gpunet/_cpu.*.so # kernels of older sources must not outlive a failed compilation
-        .venv/bin/python -m pip install --quiet --editable ".${extras:+[$extras]}"
-        for stamp in "${stamps[@]}"; do echo "$key" >"$stamp"; done
-        return
+        [ "$(cat "$stamp" 2>/dev/null)" = "$key" ] || stale=1
     done
+    [ -n "$stale" ] || return 0
+    extras=$(IFS=,; echo "$*")
+    say "installing gpunet${extras:+[$extras]} into .venv (a minute or two, once)"
+    rm -f .venv/installed-* gpunet/_cpu.*.so # kernels of older sources must not outlive a failed compilation
+    .venv/bin/python -m pip install --quiet --editable ".${extras:+[$extras]}"
+    for stamp in "${stamps[@]}"; do echo "$key" >"$stamp"; done
 }

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-CSRC = Path(__file__).resolve().parent.parent / "csrc"
+from gpunet.devices import sources
+
+CSRC = sources.find("activations.h").parent
 SOURCES = sorted(CSRC.glob("*.cu"))
 ACTIVATIONS = re.findall(r"X\((\w+)\)", (CSRC / "activations.h").read_text().split("define GPUNET_ACTIVATIONS(X)")[1])
 # the kernels that Python asks NVRTC for, by source
@@ -25,7 +27,6 @@ NAMES = {
 }
 CUPY_FLAGS = ["--std=c++17", "-ftz=true", "--device-as-default-execution-space"]
 
-needs_sources = pytest.mark.skipif(not SOURCES, reason="no csrc/ beside the tests: run from the source tree")
 each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
 each_arch = pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 
@@ -83,13 +84,11 @@ def assert_no_local_memory(report: str, kernels: int) -> None:
     assert set(frames) == {("0", "0", "0")}, report
 
 
-@needs_sources
 def test_every_source_has_names() -> None:
     assert len(ACTIVATIONS) == 11
     assert set(NAMES) == {source.name for source in SOURCES}
 
 
-@needs_sources
 @each_source
 @each_arch
 def test_nvcc(source: Path, arch: str, tmp_path: Path) -> None:
@@ -102,7 +101,6 @@ def test_nvcc(source: Path, arch: str, tmp_path: Path) -> None:
     assert_no_local_memory(done.stderr, len(NAMES[source.name]))
 
 
-@needs_sources
 @each_source
 @each_arch
 def test_nvrtc(source: Path, arch: str, tmp_path: Path) -> None:

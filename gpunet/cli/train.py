@@ -173,13 +173,14 @@ def _announce(dataset: Any, data: Any, net: Any, device: Any, recipe: Any) -> No
     say(f"gpunet {__version__} · {device.description}")
     columns = len(data.encoder.names) if isinstance(data.encoder, Encoder) else data.train[0].shape[1]
     target = f"{len(data.target.classes)} classes" if data.target.classes is not None else "regression"
+    why = f" ({data.target.reason})" if dataset.y is None else ""
     parts = {
         "train": data.train[0],
         "validation": data.validation and data.validation[0],
         "test": data.test and data.test[1],
     }
     counts = " / ".join(f"{name} {len(part):,}" for name, part in parts.items() if part is not None)
-    say(f"{dataset.name}: {columns} columns · {target} ({data.target.reason}) · {counts}")
+    say(f"{dataset.name}: {columns} columns · {target}{why} · {counts}")
     for note in data.notes:
         say(f"  {note}")
     hidden = len(recipe.hidden)

@@ -26,7 +26,7 @@ def _spread(g: Tensor, x_shape: tuple[int, ...], axis: Axis) -> Tensor:
 @op(shape=summed)
 def sum(dev: Device, out: Any, x: Any, *, axis: Axis = None, keepdims: bool = False) -> None:
     """The sum over `axis` (an int, a tuple, or None for all)."""
-    dev.xp.sum(x, axis=axis, keepdims=keepdims, out=out)
+    x.sum(axis=axis, keepdims=keepdims, out=out)
 
 
 @sum.vjp
@@ -37,7 +37,7 @@ def _(g: Tensor, x_shape: Any, *, axis: Axis) -> Tensor:
 @op(shape=averaged)
 def mean(dev: Device, out: Any, x: Any, *, axis: Axis = None, keepdims: bool = False) -> None:
     """The arithmetic mean over `axis`."""
-    dev.xp.mean(x, axis=axis, keepdims=keepdims, out=out)
+    x.mean(axis=axis, keepdims=keepdims, out=out)
 
 
 @mean.vjp
@@ -54,13 +54,13 @@ def _extreme_vjp(g: Tensor, out: Tensor, x: Tensor, *, axis: Axis) -> Tensor:
 @op(shape=extreme)
 def max(dev: Device, out: Any, x: Any, *, axis: Axis = None, keepdims: bool = False) -> None:
     """The largest value over `axis`; where several tie, each gets an equal share of the gradient."""
-    dev.xp.max(x, axis=axis, keepdims=keepdims, out=out)
+    x.max(axis=axis, keepdims=keepdims, out=out)
 
 
 @op(shape=extreme)
 def min(dev: Device, out: Any, x: Any, *, axis: Axis = None, keepdims: bool = False) -> None:
     """The smallest value over `axis`; ties as in `max`."""
-    dev.xp.min(x, axis=axis, keepdims=keepdims, out=out)
+    x.min(axis=axis, keepdims=keepdims, out=out)
 
 
 max.vjp(_extreme_vjp)

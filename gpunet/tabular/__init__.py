@@ -1,4 +1,4 @@
-"""From the columns of a table to what a net takes, and back to answers; fitted on training rows, saved with the model."""
+"""From the columns of a table to what a net takes, and back to answers; fitted on training rows, kept with the model."""
 
 from .encoder import ArrayEncoder, Encoder, encoder_from_config
 from .target import Target

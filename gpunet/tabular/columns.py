@@ -133,9 +133,8 @@ class Numeric(Treatment):
         return [self.name, f"{self.name} (missing)"] if self.blanks else [self.name]
 
     def describe(self) -> str:
-        scaled = f"standardised: (x - {self.center:.6g}) / {self.scale:.6g}"
-        marked = ", and a column marks them" if self.blanks else ""
-        return f"{scaled}; {plural(self.blanks, 'blank')} in training; blanks take the median {self.median:.6g}{marked}"
+        scaled = f"standardised: (x - {self.center:.6g}) / {self.scale:.6g}; a blank takes the median {self.median:.6g}"
+        return f"{scaled}, and a column marks it ({self.blanks:,} in training)" if self.blanks else scaled
 
     def transform(self, column: Column, notes: list[str]) -> Matrix:
         values = as_numbers(column)

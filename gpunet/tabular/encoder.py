@@ -167,8 +167,6 @@ class ArrayEncoder:
         if matrix.shape[1] != self.columns:
             raise ShapeError(f"the model reads {plural(self.columns, 'column')}, got an array of shape {np.shape(x)}")
         _check(matrix, self.pixels)
-        if self.pixels:
-            return np.take(standardised(np.arange(256), self.center, self.scale), matrix)
         out = np.empty(matrix.shape, np.float32)
         for rows in _slices(len(matrix), self.columns):
             out[rows] = standardised(matrix[rows], self.center, self.scale)

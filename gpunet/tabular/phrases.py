@@ -12,7 +12,7 @@ MOST = 5
 
 
 def listed(things: Collection[Any]) -> str:
-    """"a", "b", "c", "d", "e", ... (9 in all); numbers without quotes."""
+    """The first few, text in quotes: "a", "b", "c", "d", "e", ... (9 in all)."""
     first = [f'"{thing}"' if isinstance(thing, str) else str(thing) for thing in list(things)[:MOST]]
     return ", ".join(first) + (f", ... ({len(things):,} in all)" if len(things) > MOST else "")
 

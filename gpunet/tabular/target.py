@@ -68,7 +68,7 @@ class Target:
         if len(classes) == 1:
             raise DataError(f"every row has the class {listed(classes)}: two classes at least are needed to learn from")
         once = [c for c in classes if counts[c] == 1]
-        notes = [f"{'class' if len(once) == 1 else 'classes'} with a single row: {listed(once)}"] if once else []
+        notes = [f"{'class' if len(once) == 1 else 'classes'} with a single row, which is trained on: {listed(once)}"] if once else []
         return cls("classification", reason, classes, notes=notes)
 
     @classmethod

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import time
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -62,8 +63,8 @@ DEFAULT_LR = {
 
 
 def default_epochs(rows: int) -> int:
-    """About 2 million rows seen in all, between 15 and 60 epochs."""
-    return int(np.clip(round(2_000_000 / max(rows, 1)), 15, 60))
+    """About a million rows seen in all, between 15 and 60 epochs."""
+    return int(np.clip(round(1_000_000 / max(rows, 1)), 15, 60))
 
 
 @dataclass
@@ -97,8 +98,10 @@ def prepare(dataset: Dataset, target_column: str | None, recipe: Recipe) -> Data
     everything = Target.fit(y if test is None else np.concatenate([y, test[1]]), task=recipe.task)
     codes = everything.encode(y) if everything.task == "classification" else None
     fractions = _fractions(rows, recipe, has_test=test is not None)
-    train, validation, held_out = split(rows, fractions, seed=recipe.seed, stratify=codes)
-    target = everything if codes is not None else Target.fit(y[train], task="regression")
+    with warnings.catch_warnings():  # of classes with a single row: the target notes them by name
+        warnings.simplefilter("ignore")
+        train, validation, held_out = split(rows, fractions, seed=recipe.seed, stratify=codes)
+    target = everything if codes is not None else replace(Target.fit(y[train], task="regression"), reason=everything.reason)
     if test is None and len(held_out):
         test = _take(x, held_out), y[held_out]
     encoder: Encoder | ArrayEncoder = (
