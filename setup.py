@@ -1,4 +1,4 @@
-"""Builds gpunet._cpu from csrc/ where there is a C++ compiler, and carries the CUDA sources; all else is in pyproject.toml."""
+"""Builds gpunet._cpu from csrc/ where there is a compiler, and carries the CUDA sources; the rest is pyproject.toml."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from setuptools.errors import CompileError
 ROOT = Path(__file__).parent.resolve()
 CARRIED = ["*.h", "*.cu"]  # what CUDA compiles on the user's machine
 # No -ffast-math: it hides NaN. No contraction: a fused multiply-add stands where the source asks for one.
-FLAGS = "-std=c++17 -O3 -g0 -fvisibility=hidden -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra -Wno-psabi"
+FLAGS = "-std=c++17 -O3 -g0 -fvisibility=hidden -ffp-contract=off -fno-math-errno -fno-trapping-math -Wno-psabi"
 ISA_FLAGS = {
     "_avx2": "-mavx2 -mfma",
     # gcc's own AVX-512 header sets off the warning (bug 105593)
-    "_avx512": "-mavx2 -mfma -mavx512f -mavx512vl -mavx512dq -mavx512bw -Wno-uninitialized -Wno-maybe-uninitialized",
+    "_avx512": "-mavx2 -mfma -mavx512f -mavx512vl -mavx512dq -mavx512bw -Wno-maybe-uninitialized",
 }
 
 
@@ -41,9 +41,8 @@ class BuildNative(build_ext):
 
     def compile_one(self, source: str, defines: list[tuple[str, str]]) -> str:
         flags = [*FLAGS.split(), *ISA_FLAGS.get(isa_of(source), "").split()]
-        [output] = self.compiler.compile(
-            [source], output_dir=self.build_temp, macros=defines, include_dirs=[pybind11_headers()], extra_postargs=flags
-        )
+        include = [pybind11_headers(), *(self.include_dirs or [])]
+        [output] = self.compiler.compile([source], self.build_temp, defines, include, extra_postargs=flags)
         return output
 
 
@@ -68,7 +67,8 @@ class BuildPython(build_py):
 
     def carried(self) -> list[tuple[Path, Path]]:
         folder = Path(self.build_lib) / "gpunet" / "csrc"
-        return [(source, folder / source.name) for pattern in CARRIED for source in sorted((ROOT / "csrc").glob(pattern))]
+        sources = [source for pattern in CARRIED for source in sorted((ROOT / "csrc").glob(pattern))]
+        return [(source, folder / source.name) for source in sources]
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         return super().get_outputs(include_bytecode) + [str(target) for _, target in self.carried()]

@@ -19,17 +19,17 @@ sk = pytest.importorskip("sklearn.metrics", reason="scikit-learn (gpunet[test]) 
 
 # fmt: off
 REFERENCE: dict[str, Callable[..., Any]] = {
-    "accuracy":          sk.accuracy_score,
-    "balanced_accuracy": sk.balanced_accuracy_score,
-    "f1":                lambda y, p, sample_weight: sk.f1_score(y, p, sample_weight=sample_weight, zero_division=0),
-    "f1_macro":          lambda y, p, sample_weight: sk.f1_score(y, p, average="macro", sample_weight=sample_weight, zero_division=0),
-    "top_k_accuracy:2":  lambda y, p, sample_weight: sk.top_k_accuracy_score(y, two(p), k=2, labels=classes(p), sample_weight=sample_weight),
-    "auc":               lambda y, p, sample_weight: sk.roc_auc_score(y, two(p), multi_class="ovr", sample_weight=sample_weight),
-    "log_loss":          lambda y, p, sample_weight: sk.log_loss(y, p, labels=classes(p), sample_weight=sample_weight),
-    "brier":             lambda y, p, sample_weight: sk.brier_score_loss(y, two(p), labels=classes(p), sample_weight=sample_weight),
-    "mae":               sk.mean_absolute_error,
-    "rmse":              sk.root_mean_squared_error,
-    "r2":                sk.r2_score,
+    "accuracy":          lambda y, p, w: sk.accuracy_score(y, p, sample_weight=w),
+    "balanced_accuracy": lambda y, p, w: sk.balanced_accuracy_score(y, p, sample_weight=w),
+    "f1":                lambda y, p, w: sk.f1_score(y, p, sample_weight=w, zero_division=0),
+    "f1_macro":          lambda y, p, w: sk.f1_score(y, p, average="macro", sample_weight=w, zero_division=0),
+    "top_k_accuracy:2":  lambda y, p, w: sk.top_k_accuracy_score(y, two(p), k=2, labels=classes(p), sample_weight=w),
+    "auc":               lambda y, p, w: sk.roc_auc_score(y, two(p), multi_class="ovr", sample_weight=w),
+    "log_loss":          lambda y, p, w: sk.log_loss(y, p, labels=classes(p), sample_weight=w),
+    "brier":             lambda y, p, w: sk.brier_score_loss(y, two(p), labels=classes(p), sample_weight=w),
+    "mae":               lambda y, p, w: sk.mean_absolute_error(y, p, sample_weight=w),
+    "rmse":              lambda y, p, w: sk.root_mean_squared_error(y, p, sample_weight=w),
+    "r2":                lambda y, p, w: sk.r2_score(y, p, sample_weight=w),
 }
 # fmt: on
 
@@ -67,7 +67,7 @@ def test_a_metric_is_scikit_learns(name: str, classes: int, weighted: bool) -> N
         for seed in range(5):
             y, given = data(metric.needs, classes, ties=ties, seed=seed)
             weight = np.random.default_rng(seed).integers(0, 4, len(y)).astype(float) if weighted else None
-            expected = REFERENCE[name](y, given, sample_weight=weight)
+            expected = REFERENCE[name](y, given, weight)
             assert metric.function(y, given, sample_weight=weight) == pytest.approx(expected, rel=1e-12, abs=1e-14)
 
 
@@ -133,7 +133,6 @@ def test_a_class_of_weight_zero_is_absent() -> None:
 def test_one_class() -> None:
     p = np.array([[0.8, 0.2], [0.3, 0.7]])
     assert math.isnan(metrics.auc([1, 1], p))
-    assert math.isnan(metrics.auc([1, 1], np.full((2, 3), 1 / 3))) is False or True  # see the next test
     assert metrics.accuracy([1, 1], [0, 1]) == metrics.balanced_accuracy([1, 1], [0, 1]) == 0.5
     assert metrics.log_loss([1, 1], p) == pytest.approx(-(math.log(0.2) + math.log(0.7)) / 2)
     assert metrics.f1([0, 0], [0, 0]) == sk.f1_score([0, 0], [0, 0], zero_division=0) == 0
