@@ -26,7 +26,7 @@ REFERENCE: dict[str, Callable[..., Any]] = {
     "top_k_accuracy:2":  lambda y, p, w: sk.top_k_accuracy_score(y, two(p), k=2, labels=classes(p), sample_weight=w),
     "auc":               lambda y, p, w: sk.roc_auc_score(y, two(p), multi_class="ovr", sample_weight=w),
     "log_loss":          lambda y, p, w: sk.log_loss(y, p, labels=classes(p), sample_weight=w),
-    "brier":             lambda y, p, w: sk.brier_score_loss(y, two(p), labels=classes(p), sample_weight=w),
+    "brier":             lambda y, p, w: brier(y, p, w) / (2 if p.shape[1] == 2 else 1),
     "mae":               lambda y, p, w: sk.mean_absolute_error(y, p, sample_weight=w),
     "rmse":              lambda y, p, w: sk.root_mean_squared_error(y, p, sample_weight=w),
     "r2":                lambda y, p, w: sk.r2_score(y, p, sample_weight=w),
@@ -36,6 +36,10 @@ REFERENCE: dict[str, Callable[..., Any]] = {
 
 def classes(p: np.ndarray) -> np.ndarray:
     return np.arange(p.shape[1])
+
+
+def brier(y: np.ndarray, p: np.ndarray, w: np.ndarray | None) -> float:
+    return sum(sk.brier_score_loss(y == c, p[:, c], sample_weight=w) for c in classes(p))
 
 
 def two(p: np.ndarray) -> np.ndarray:
@@ -147,6 +151,7 @@ def test_r2_of_one_row_and_of_a_constant() -> None:
     assert math.isnan(metrics.r2([1.0], [1.0]))
     assert metrics.r2([0.1] * 3, [0.1] * 3) == sk.r2_score([0.1] * 3, [0.1] * 3) == 1
     assert metrics.r2([5.0] * 3, [5.0, 5.0, 6.0]) == sk.r2_score([5.0] * 3, [5.0, 5.0, 6.0]) == 0
+    assert metrics.r2([0.1] * 6 + [3], [0.1] * 5 + [0.2, 3], sample_weight=[1] * 6 + [0]) == 0
     y = np.array([[1.0, 7.0], [2.0, 7.0], [4.0, 7.0]])
     assert metrics.r2(y, y + [[0, 1]]) == sk.r2_score(y, y + [[0, 1]]) == 0.5
     assert math.isnan(metrics.r2([5.0, 5.0], [math.nan, 5.0]))

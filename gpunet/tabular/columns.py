@@ -141,8 +141,8 @@ class Numeric(Treatment):
         check_finite(column.name, values)
         blank = np.isnan(values)
         if not self.blanks and blank.any():
-            filled = f"{plural(int(blank.sum()), 'blank')} take the median {self.median:.6g}; training had none"
-            notes.append(f'column "{self.name}": {filled}')
+            found = f"blanks take the median {self.median:.6g}: {blank.sum():,}; training had none"
+            notes.append(f'column "{self.name}": {found}')
         z = standardised(np.where(blank, self.median, values), self.center, self.scale)
         return np.stack([z, blank], axis=1, dtype=np.float32) if self.blanks else z[:, None]
 
@@ -246,6 +246,12 @@ def check_finite(name: str, values: npt.NDArray[np.float64]) -> None:
         raise DataError(f'column "{name}": infinite in {where}. Leave the cell blank if the value is not known')
 
 
+def number_of(text: str) -> float | None:
+    """The number that a cell of a table reads as; None for other text."""
+    typed = Column.from_strings("", [text])
+    return float(typed.values[0]) if typed.kind == "numeric" and not typed.missing[0] else None
+
+
 def as_numbers(column: Column) -> npt.NDArray[np.float64]:
     """The cells of a column that was numeric in training; of a text column, if they all read as numbers."""
     if column.kind == "numeric":
@@ -254,7 +260,7 @@ def as_numbers(column: Column) -> npt.NDArray[np.float64]:
     typed = Column.from_strings(column.name, cells)
     if typed.kind == "numeric":
         return typed.values
-    row = next(i for i, cell in enumerate(cells) if Column.from_strings("", [cell]).kind == "text")
+    row = next(i for i, cell in enumerate(column.values) if cell is not None and number_of(cell) is None)
     raise DataError(f'column "{column.name}" was numeric in training; row {row + 1} is "{cells[row]}" (the first is 1)')
 
 
@@ -267,9 +273,8 @@ def as_texts(column: Column, known: Iterable[str]) -> npt.NDArray[np.object_]:
         return column.values
     spelt: dict[float, str] = {}
     for text in known:
-        typed = Column.from_strings("", [text])
-        if typed.kind == "numeric":
-            spelt.setdefault(float(typed.values[0]), text)
+        if (number := number_of(text)) is not None:
+            spelt.setdefault(number, text)
     texts = np.empty(len(column.values), object)
     texts[:] = [spelt.get(value, repr(value).removesuffix(".0")) for value in column.values.tolist()]
     texts[column.missing] = None
@@ -285,5 +290,5 @@ def _codes(column: Column, known: list[str], notes: list[str], *, others: bool =
         unseen = Counter(t for t in texts[codes < 0] if t is not None)
         if unseen:
             cells = plural(unseen.total(), "cell")
-            notes.append(f'column "{column.name}": {cells} not seen in training count as blank: {listed(unseen)}')
+            notes.append(f'column "{column.name}": taken for blank, not seen in training: {listed(unseen)} ({cells})')
     return codes

@@ -161,11 +161,11 @@ class ArrayEncoder:
             return [(plural(self.columns, "column"), "pixels", done)]
         return [(plural(self.columns, "column"), "numeric", "standardised one by one")]
 
-    def transform(self, x: npt.ArrayLike) -> Matrix:
+    def transform(self, x: Table | npt.ArrayLike) -> Matrix:
         """The rows as the net gets them, C-contiguous."""
         matrix = _matrix(x)
         if matrix.shape[1] != self.columns:
-            raise ShapeError(f"the model reads {plural(self.columns, 'column')}, got an array of shape {np.shape(x)}")
+            raise ShapeError(f"the model reads {plural(self.columns, 'column')}, got {matrix.shape[1]:,}")
         _check(matrix, self.pixels)
         out = np.empty(matrix.shape, np.float32)
         for rows in _slices(len(matrix), self.columns):
@@ -193,8 +193,12 @@ def encoder_from_config(config: Mapping[str, Any]) -> Encoder | ArrayEncoder:
 # ---------------------------------------------------------------- arrays
 
 
-def _matrix(x: npt.ArrayLike) -> npt.NDArray[Any]:
+def _matrix(x: Table | npt.ArrayLike) -> npt.NDArray[Any]:
     """[N, ...] of numbers as [N, D]."""
+    if isinstance(x, Table):
+        raise DataError(
+            f"an array of numbers is expected, as in training; got a table of {plural(len(x.names), 'column')}"
+        )
     array = np.asarray(x)
     if array.ndim < 2:
         raise ShapeError(f"an array [rows, columns] is expected, got shape {array.shape}. One row is x[None, :]")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..data.table import Column
 from ..errors import ConfigError, DataError, ShapeError, did_you_mean
-from .columns import as_texts
+from .columns import as_texts, number_of
 from .phrases import listed, plural, rows_where
 from .scaling import moments, standardised
 
@@ -68,7 +68,7 @@ class Target:
         if len(classes) == 1:
             raise DataError(f"every row has the class {listed(classes)}: two classes at least are needed to learn from")
         once = [c for c in classes if counts[c] == 1]
-        notes = [f"{'class' if len(once) == 1 else 'classes'} with a single row, which is trained on: {listed(once)}"] if once else []
+        notes = [f"classes with a single row, which is trained on: {listed(once)}"] if once else []
         return cls("classification", reason, classes, notes=notes)
 
     @classmethod
@@ -123,11 +123,13 @@ def _typed(values: npt.ArrayLike) -> Array:
     """Numbers or booleans as they are, anything else as an object array of str, None where missing."""
     try:
         array = np.asarray(values)
+        if array.dtype.kind == "U":  # which cuts a NUL at the end, and has made text of the numbers in a mixed list
+            array = np.asarray(values, object)
     except ValueError as error:
         raise DataError(f"the target is no array of classes or values: {error}") from None
     if array.dtype.kind in "biuf":
         return array
-    if array.dtype.kind not in "OUT":
+    if array.dtype.kind not in "OT":
         raise DataError(f"the target holds {array.dtype}; classes are text, booleans or numbers")
     array = _one_column(array.astype(object))
     cells = [None if _is_missing(cell) else cell for cell in array]
@@ -205,7 +207,7 @@ def _numbers(array: Array) -> Array:
         return array
     typed = Column.from_strings("target", array.tolist())
     if typed.kind == "text":
-        row = next(i for i, cell in enumerate(array) if Column.from_strings("", [cell]).kind == "text")
+        row = next(i for i, cell in enumerate(array) if number_of(cell) is None)
         raise DataError(f'values are numbers; row {row + 1} of the target is "{array[row]}" (the first is 1)')
     return typed.values
 
@@ -216,8 +218,7 @@ def _as_classes(array: Array, classes: list[Any]) -> Array:
     if text and array.dtype != object:
         return as_texts(Column("target", "numeric", array.astype(np.float64)), classes)
     if not text and array.dtype == object:
-        typed = Column.from_strings("target", array.tolist())
-        return typed.values if typed.kind == "numeric" else array
+        return _array_of([cell if (number := number_of(cell)) is None else number for cell in array], object)
     return array
 
 

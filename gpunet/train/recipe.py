@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from ..tabular import ArrayEncoder, Encoder, Target
 from .callbacks import Callback
 from .history import History
 from .model import Model
-from .trainer import Trainer, auto_batch_size
+from .trainer import Trainer
 
 MOST_VALIDATION_ROWS = 10_000
 
@@ -45,7 +45,7 @@ class Recipe:
     patience: int | None = None
     validation: float = 0.2  # of the rows that are not test rows, at most MOST_VALIDATION_ROWS
     test: float = 0.2  # used when the data bring no test set of their own
-    task: str = "auto"
+    task: Literal["auto", "classification", "regression"] = "auto"
     seed: int = 0
     device: str = "auto"
 
@@ -95,7 +95,7 @@ def prepare(dataset: Dataset, target_column: str | None, recipe: Recipe) -> Data
     """Split and encode; whatever is learned about the columns is learned from training rows only."""
     x, y, test = answers(dataset, target_column)
     rows = len(y)
-    everything = Target.fit(y if test is None else np.concatenate([y, test[1]]), task=recipe.task)
+    everything = Target.fit(y, task=recipe.task)
     codes = everything.encode(y) if everything.task == "classification" else None
     fractions = _fractions(rows, recipe, has_test=test is not None)
     with warnings.catch_warnings():  # of classes with a single row: the target notes them by name
@@ -213,12 +213,17 @@ def train(
     rows = len(data.train[0])
     history = trainer.fit(
         data.train, validation=data.validation, epochs=recipe.epochs or default_epochs(rows),
-        batch_size=recipe.batch_size or auto_batch_size(rows), patience=recipe.patience, callbacks=callbacks, show_progress=show_progress,
+        batch_size=recipe.batch_size, patience=recipe.patience, callbacks=callbacks, show_progress=show_progress,
     )  # fmt: skip
     model = Model(net, data.encoder, data.target, info=_info(dataset, target, recipe, device, history))
     test = model.evaluate(*data.test) if data.test is not None else {}
-    model.info["test"] = test
+    model.info["test"] = _known(test)
     return Run(model, history, test, data, recipe, time.perf_counter() - started)
+
+
+def _known(scores: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN: what cannot be told is null."""
+    return {name: None if value != value else value for name, value in scores.items()}
 
 
 def _info(dataset: Dataset, target: str | None, recipe: Recipe, device: Device, history: History) -> dict[str, Any]:
@@ -233,6 +238,6 @@ def _info(dataset: Dataset, target: str | None, recipe: Recipe, device: Device, 
         "device": device.kind,
         "best_epoch": history.best_epoch,
         "epochs": history.epochs,
-        "validation": best,
+        "validation": _known(best),
         "versions": {"gpunet": __version__, "numpy": np.__version__, "python": platform.python_version()},
     }
