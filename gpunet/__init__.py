@@ -13,7 +13,10 @@ if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors; a t
     from . import data, devices, engine, errors, graph, losses, metrics, nn, ops, optim, rng, tabular, train
     from .devices.environment import env
     from .devices.select import device
-    from .engine import Tensor, composite, grad, no_grad, op, tensor
+    from .engine.node import no_grad
+    from .engine.op import composite, op
+    from .engine.tape import grad
+    from .engine.tensor import Tensor, tensor
     from .graph.check import check_grads, jacobian
     from .graph.compile import compile
     from .train import Trainer

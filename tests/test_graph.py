@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-
 from gpunet import losses, nn, ops, optim
 from gpunet.data.batches import Batches
 from gpunet.devices import device
@@ -33,7 +32,9 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 # ---------------------------------------------------------------- whole training steps
 
 
-def training_step(optimizer: Any, *, dropout: float = 0.2, norm: str | None = None, activation: str = "relu") -> tuple[Any, Any, Any]:
+def training_step(
+    optimizer: Any, *, dropout: float = 0.2, norm: str | None = None, activation: str = "relu"
+) -> tuple[Any, Any, Any]:
     r = np.random.default_rng(0)
     x, y = r.standard_normal((70, 10)).astype(np.float32), r.integers(0, 3, 70)
     net = nn.MLP(10, 12, 11, 3, dropout=dropout, norm=norm, activation=activation).initialize(3)
@@ -276,7 +277,9 @@ def test_planted_planner_faults_are_caught(fault: str, monkeypatch: pytest.Monke
     w.value = start.copy()
     name, extra = PLANTED[fault]
     true = getattr(plan.Plan, name)
-    monkeypatch.setattr(plan.Plan, name, (lambda *_: False) if extra is None else lambda self: (true(self), extra(self)))
+    monkeypatch.setattr(
+        plan.Plan, name, (lambda *_: False) if extra is None else lambda self: (true(self), extra(self))
+    )
     graph = build(f, ())
     try:
         got = [t.numpy() for t in Program(graph, device("cpu"))()]
@@ -296,12 +299,18 @@ TWO: list[Any] = [
     lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - b, lambda a, b: a @ b, ops.maximum, lambda a, b: a / (2.0 + ops.square(b)),
     lambda a, b: ops.linear(a, b, b[0], act="tanh"), lambda a, b: ops.where(ops.gt(a, b), a, b),
 ]  # fmt: skip
-STEPS = st.lists(st.tuples(st.booleans(), st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), st.integers(0, 4)), min_size=3, max_size=12)
+STEPS = st.lists(
+    st.tuples(st.booleans(), st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), st.integers(0, 4)),
+    min_size=3,
+    max_size=12,
+)
 
 
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS, seed=st.integers(0, 10_000))
-def test_random_programs_agree_second_order_and_states_included(steps: list[tuple[bool, int, int, int, int]], seed: int) -> None:
+def test_random_programs_agree_second_order_and_states_included(
+    steps: list[tuple[bool, int, int, int, int]], seed: int
+) -> None:
     r = np.random.default_rng(seed)
     inputs = [tensor(r.uniform(-1, 1, (4, 4)), requires_grad=True) for _ in range(3)]
     state = tensor(r.uniform(-1, 1, (4, 4)))
