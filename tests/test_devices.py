@@ -77,9 +77,8 @@ def test_missing_kernels_are_an_error_where_they_are_required(monkeypatch: pytes
     wanted = type("Settings", (), {"require_native": True, "isa": None, "threads": 1, "device": None})
     monkeypatch.setattr(cpu, "_native", None)
     monkeypatch.setattr(environment, "settings", lambda: wanted)
-    with pytest.raises(
-        DeviceError, match="GPUNET_REQUIRE_NATIVE is set, but gpunet._cpu .* was not built. Install a C\\+\\+ compiler"
-    ):
+    monkeypatch.setattr(environment, "native_problem", lambda: environment.Problem("not built", "sudo apt install g++"))
+    with pytest.raises(DeviceError, match="GPUNET_REQUIRE_NATIVE is set, but .* not built: sudo apt install g\\+\\+"):
         cpu.open_cpu()
 
 

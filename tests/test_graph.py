@@ -52,11 +52,12 @@ def training_step(
     return net, data, step
 
 
+GROUPS = [{"match": "*.bias", "lr_factor": 0.1, "weight_decay": 0.0}]
 OPTIMIZERS = {
     "sgd": lambda: optim.SGD(lr=0.1, momentum=0.9, nesterov=True, schedule="cosine"),
     "adagrad": lambda: optim.Adagrad(lr=0.05),
     "rmsprop": lambda: optim.RMSprop(lr=1e-3, momentum=0.5),
-    "adamw": lambda: optim.AdamW(lr=1e-2, clip_norm=1.0, schedule="one_cycle", groups=[{"match": "*.bias", "lr_factor": 0.1, "weight_decay": 0.0}]),
+    "adamw": lambda: optim.AdamW(lr=1e-2, clip_norm=1.0, schedule="one_cycle", groups=GROUPS),
     "nadam": lambda: optim.NAdam(lr=1e-2, clip_value=0.01),
     "lion": lambda: optim.Lion(lr=1e-3, schedule="coslog4"),
 }  # fmt: skip
@@ -291,7 +292,8 @@ def test_planted_planner_faults_are_caught(fault: str, monkeypatch: pytest.Monke
 # ---------------------------------------------------------------- random programs
 
 ONE: list[Any] = [
-    ops.tanh, ops.sigmoid, ops.gelu, ops.exp, ops.square, ops.abs, lambda x: x.T, lambda x: x.reshape(2, 8).reshape(4, 4), lambda x: -x, ops.softmax,
+    ops.tanh, ops.sigmoid, ops.gelu, ops.exp, ops.square, ops.abs, lambda x: x.T, lambda x: -x, ops.softmax,
+    lambda x: x.reshape(2, 8).reshape(4, 4),
     lambda x: x.sum(0, True) + x, lambda x: x - x.mean(1, True), ops.log_softmax, lambda x: ops.concat(ops.split(x, 2), axis=0),
     lambda x: x[::-1], lambda x: ops.maximum(x, 0.0), lambda x: 1.0 / (1.0 + ops.exp(-x)), lambda x: ops.clip(x, low=-0.5, high=0.5),
 ]  # fmt: skip

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from .. import __version__
+
 # name -> module, and its line in --help; nothing of it is imported before it is asked for
 COMMANDS = {
     "train": ("gpunet.cli.train", "Train a net on a data file, an image folder, or the embedded digits."),
@@ -38,7 +40,7 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="gpunet", message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """Train multilayer perceptrons: a data file in, a model out.
 
@@ -58,6 +60,7 @@ def main(argv: list[str] | None = None) -> Any:
 
     try:
         code = cli.main(args=argv, prog_name="gpunet-train", standalone_mode=False)
+        sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
     except click.ClickException as error:
         error.show()
         code = error.exit_code

@@ -13,13 +13,13 @@ import click
 @click.argument("data")
 @click.option("--out", "-o", metavar="FILE", default="-", help='A CSV file; "-" is stdout.')
 @click.option("--proba", is_flag=True, help="Also the probability of each class.")
-@click.option("--device", "-d", default="auto", help="auto, cpu, cuda or cuda:1.")
+@click.option("--device", "-d", help="auto, cpu, cuda or cuda:1.  [default: GPUNET_DEVICE, else auto]")
 @click.option(
     "--header/--no-header", default=None, help="Whether a CSV's first line names the columns.  [default: found out]"
 )
 @click.option("--delimiter", metavar="CHAR", help="Of a CSV.  [default: found out]")
 def command(
-    model: str, data: str, out: str, proba: bool, device: str, header: bool | None, delimiter: str | None
+    model: str, data: str, out: str, proba: bool, device: str | None, header: bool | None, delimiter: str | None
 ) -> int:
     """Write one line for each row of DATA: the predicted class or value. MODEL is a run directory or a .gpunet file.
 
@@ -27,11 +27,14 @@ def command(
     """
     from ..data import dataset
     from ..data.csv import write_csv
+    from ..data.table import Table
     from ..train.model import load
 
     loaded = load(model, device=device)
     rows = dataset.read(data, header=header, delimiter=delimiter)
     x = rows.test_x if rows.y is not None and rows.test_x is not None else rows.x
+    if isinstance(x, Table) and loaded.info.get("target") in x.names and len(x.names) > 1:
+        x = x.drop(loaded.info["target"])
     before = len(loaded.encoder.notes)
     names: list[str] = ["prediction"]
     columns: list[Any] = [loaded.predict(x)]

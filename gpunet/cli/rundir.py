@@ -8,10 +8,12 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from ..train.recipe import Run
+
+if TYPE_CHECKING:  # NumPy is not for --help
+    from ..train.recipe import Run
 
 
 def claim(wanted: Path | None, name: str) -> Path:
@@ -48,7 +50,7 @@ def write(directory: Path, run: Run) -> Path:
     model = run.model.save(directory / "best.gpunet")
     _put(directory / "metrics.csv", _metrics(run))
     _put(directory / "env.json", json.dumps(env().to_dict(), indent=1) + "\n")
-    _put(directory / "summary.json", json.dumps(summary(run, model), indent=1) + "\n")
+    _put(directory / "summary.json", to_json(summary(run, model), indent=1) + "\n")
     return model
 
 
@@ -65,6 +67,11 @@ def summary(run: Run, model: Path) -> dict[str, Any]:
         **run.history.info(),
         "seconds": run.seconds,
     }
+
+
+def to_json(found: dict[str, Any], *, indent: int | None = None) -> str:
+    """JSON has no NaN: what cannot be told is null."""
+    return json.dumps({name: None if value != value else value for name, value in found.items()}, indent=indent)
 
 
 def _metrics(run: Run) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,7 @@ def _widths(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple
     "--patience", type=click.IntRange(0), help="Stop after so many epochs without improvement.  [default: never]"
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the split, the weights, the batches and dropout.")
-@click.option("--device", "-d", default="auto", help="auto, cpu, cuda or cuda:1.")
+@click.option("--device", "-d", help="auto, cpu, cuda or cuda:1.  [default: GPUNET_DEVICE, else auto]")
 @click.option(
     "--out",
     "-o",
@@ -130,7 +129,7 @@ def command(data: str, **options: Any) -> int:
     model = rundir.write(directory, run)
     summary = rundir.summary(run, model)
     if as_json:
-        click.echo(json.dumps(summary))
+        click.echo(rundir.to_json(summary))
     else:
         _report(summary, directory, data)
     return 130 if run.history.stopped == "interrupted" else 0

@@ -55,6 +55,8 @@ class Linear(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not x.ndim or x.shape[-1] != self.inputs:
             raise ShapeError(f"{describe(self)} got {x.shape[-1] if x.ndim else 'no'} columns; it takes {self.inputs}")
+        if x.dtype.kind != "f":  # pixels, counts
+            x = ops.cast(x, dtype=self.weight.dtype)
         return ops.linear(x, self.weight, self.bias if self.has_bias else None, act=self.activation)
 
     def config(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from .. import rng
 from ..devices import Device, select
-from ..engine import DEFAULT_DTYPE, Spec, Tensor, mode
+from ..engine import DEFAULT_DTYPE, Spec, Tensor, mode, tensor
 from ..errors import ConfigError, GraphError, ShapeError, did_you_mean
 from . import init
 
@@ -171,6 +172,18 @@ class Module:
         for name, t in mine.items():
             t.assign(Tensor(t.device.upload(np.array(state[name], t.dtype)), t.device))
 
+    # ------------------------------------------------------------------ copy and pickle
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but its place in a parent; a copy is a root of its own, with values of its own."""
+        device = self._device and self._device.name
+        return {name: value for name, value in vars(self).items() if name != "_parent"} | {"_device": device}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)  # children find their parent
+        vars(self)["_device"] = self._device and select.device(self._device)
+
     # ------------------------------------------------------------------ running it
 
     @property
@@ -241,6 +254,14 @@ def _admit(x: Any, module: Module) -> Tensor:
     if array.dtype.kind == "f":
         array = array.astype(module._dtype, copy=False)
     return Tensor(device.upload(array), device)
+
+
+def _revived(values: npt.NDArray[Any], device: str, requires_grad: bool) -> Tensor:
+    return tensor(values, device=device, requires_grad=requires_grad)
+
+
+# A copy of a Tensor is a leaf with memory of its own, also where the original is part of an optimizer's vector.
+copyreg.pickle(Tensor, lambda t: (_revived, (np.array(t.numpy()), t.device.name, t.requires_grad)))
 
 
 def _move(t: Tensor, device: Device | None, dtype: Any) -> None:

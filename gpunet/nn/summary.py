@@ -60,7 +60,7 @@ class Summary:
 def summary(model: Module, input_shape: tuple[int, ...], *, dtype: Any = np.float32) -> Summary:
     """The layers of `model` for inputs of `input_shape` (rows included), found by a run on shapes alone.
 
-    FLOPs: 2 n k m for a product of [n, k] and [k, m], one for each other value computed.
+    FLOPs: 2 n k m for a product of [n, k] and [k, m], one for each other value computed (a bias, an activation).
     """
     model._ready()
     recorder, rows = Recorder(), []
@@ -68,19 +68,14 @@ def summary(model: Module, input_shape: tuple[int, ...], *, dtype: Any = np.floa
 
     def watch(module: Module, x: Tensor, out: Tensor) -> None:
         nonlocal counted
-        if any(module.children()):  # a container's layers have their own rows
-            return
-        own = sum(t.size for _, t in module.named_parameters())
-        rows.append(
-            Row(
-                module.path or type(module).__name__,
-                repr(module),
-                out.shape,
-                own,
-                sum(map(_flops, recorder.nodes[counted:])),
-            )
-        )
+        own = sum(t.size for t in vars(module).values() if isinstance(t, Tensor) and t.requires_grad)
+        flops = sum(map(_flops, recorder.nodes[counted:]))
         counted = len(recorder.nodes)
+        contains = any(module.children())
+        if contains and not own and not flops:  # its layers have rows of their own, and it does nothing else
+            return
+        name = type(module).__name__
+        rows.append(Row(module.path or name, name if contains else repr(module), out.shape, own, flops))
 
     training = model.training
     spec = Spec(tuple(input_shape), np.dtype(dtype))
@@ -115,4 +110,4 @@ def _flops(node: Node) -> int:
     x = node.inputs[0]
     assert x is not None
     product = 2 * out * x[0].specs[x[1]].shape[-1]
-    return product + (out if node.op.name != "matmul" else 0)
+    return product + out * ((node.op.name != "matmul") + (node.settings.get("act", "identity") != "identity"))

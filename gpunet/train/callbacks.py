@@ -39,6 +39,7 @@ class Callback:
     def on_chunk_end(self, trainer: Training, step: int) -> None: ...
     def on_epoch_end(self, trainer: Training, epoch: int, logs: Logs) -> None: ...
     def on_train_end(self, trainer: Training) -> None: ...
+    def on_train_break(self, trainer: Training) -> None: ...  # instead of the end, when an error or a second Ctrl-C ends it
 
 
 class BestWeights(Callback):
@@ -46,7 +47,8 @@ class BestWeights(Callback):
 
     Args:
         monitor: a key of the history. greater_is_better: its direction. tie: a second key, lower is better, for equals.
-        patience: stop after so many epochs without an improvement by more than min_delta; None never stops.
+        patience: stop after so many epochs in a row without an improvement by more than min_delta; None never stops.
+        restore: False leaves the last epoch's weights.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class BestWeights(Callback):
         tie: str | None = None,
         patience: int | None = None,
         min_delta: float = 0.0,
+        restore: bool = True,
     ) -> None:
         self.monitor, self.tie, self.patience, self.min_delta = monitor, tie, patience, min_delta
+        self.restore = restore
         self.sign = 1.0 if greater_is_better else -1.0
         self.best, self.best_tie, self.epoch, self.waited = -math.inf, math.inf, 0, 0
         self.state: dict[str, Any] | None = None
@@ -67,19 +71,21 @@ class BestWeights(Callback):
         if self.monitor not in logs:
             raise ConfigError(f'monitor "{self.monitor}" is not measured.{did_you_mean(self.monitor, logs)}')
         value, tie = self.sign * logs[self.monitor], logs.get(self.tie or "", math.inf)
+        if math.isnan(value):  # an AUC of one class, say: any number is better
+            value = -math.inf
         if value > self.best + self.min_delta or (value == self.best and tie < self.best_tie) or self.state is None:
             improved = value > self.best + self.min_delta
             self.best, self.best_tie, self.epoch, self.state = value, tie, epoch, trainer.snapshot()
             self.waited = 0 if improved else self.waited + 1
         else:
             self.waited += 1
-        if self.patience is not None and self.waited > self.patience:
+        if self.patience is not None and self.waited >= max(self.patience, 1):
             trainer.stop("patience")
 
     def on_train_end(self, trainer: Training) -> None:
-        if self.state is not None:
+        if self.restore and self.state is not None:
             trainer.restore(self.state)
-        trainer.history.best_epoch, trainer.history.monitor = self.epoch, self.monitor
+            trainer.history.best_epoch, trainer.history.monitor = self.epoch, self.monitor
 
 
 class Lines(Callback):
@@ -99,6 +105,8 @@ class Lines(Callback):
 
 class Bar(Callback):
     """A progress bar with time left, rows a second and the latest figures, on a terminal (rich)."""
+
+    progress: Any = None
 
     def on_train_begin(self, trainer: Training) -> None:
         from rich.console import Console
@@ -130,6 +138,10 @@ class Bar(Callback):
     def on_train_end(self, trainer: Training) -> None:
         self._draw(trainer, trainer.step)
         self.progress.stop()
+
+    def on_train_break(self, trainer: Training) -> None:
+        if self.progress is not None:
+            self.progress.stop()  # gives the cursor back
 
     def _draw(self, trainer: Training, step: int) -> None:
         best = f" ★ (epoch {trainer.best_epoch})" if trainer.best_epoch else ""

@@ -25,6 +25,8 @@ from ..tabular import ArrayEncoder, Encoder, Target, encoder_from_config
 FORMAT = 1  # of the file; a newer one is refused, every older one loads
 _KEY = "gpunet"
 _ROWS = 4096
+# what a description that nobody wrote on purpose can end in
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError, MemoryError)
 
 
 class Model:
@@ -62,7 +64,7 @@ class Model:
         """What the net gets for these rows."""
         if isinstance(self.encoder, Encoder):
             return self.encoder.transform(data if isinstance(data, Table) else Table.from_frame(data))
-        return self.encoder.transform(data)
+        return self.encoder.transform(_matrix(data) if isinstance(data, Table) else data)
 
     def predict(self, data: Table | npt.ArrayLike) -> npt.NDArray[Any]:
         """Classes as they were in the training data, or values in their unit; one for each row."""
@@ -84,19 +86,15 @@ class Model:
             given = {"labels": p.argmax(axis=1), "probabilities": p}
             found = {"loss": metrics.get("log_loss").function(codes, p)}
         else:
-            codes, values = np.asarray(y, np.float64).reshape(-1), np.asarray(self.predict(data)).reshape(-1)
-            given = {"values": values}
-            found = {
-                "loss": float(
-                    np.mean((self.target.encode(y).reshape(-1) - self.target.encode(values).reshape(-1)) ** 2)
-                )
-            }
+            z, true = self.outputs(data), self.target.encode(y)
+            codes, given = self.target.decode_values(true), {"values": self.target.decode_values(z)}
+            found = {"loss": float(np.mean((true - z) ** 2, dtype=np.float64))}
         for name in metrics.default_metrics(self.task):
             metric = metrics.get(name)
             found[name] = float(metric.function(codes, given[metric.needs]))
         return found
 
-    def to(self, device: Device | str) -> Model:
+    def to(self, device: Device | str | None) -> Model:
         self.net.to(open_device(device))
         return self
 
@@ -109,7 +107,7 @@ class Model:
         """
         from safetensors.numpy import save
 
-        tensors = {f"net.{name}": np.ascontiguousarray(value) for name, value in self.net.state_dict().items()}
+        tensors = {f"net.{name}": np.array(value, order="C") for name, value in self.net.state_dict().items()}
         about = {
             "format": FORMAT, "net": self.net.config(), "encoder": self.encoder.config(), "target": self.target.config(), "info": self.info,
         }  # fmt: skip
@@ -117,7 +115,7 @@ class Model:
         return _write_whole(Path(path), save(tensors, {_KEY: json.dumps(about, sort_keys=True)}))
 
 
-def load(path: str | os.PathLike[str], *, device: Device | str = "cpu") -> Model:
+def load(path: str | os.PathLike[str], *, device: Device | str | None = "cpu") -> Model:
     """The model in a file that `Model.save` wrote; a run's directory means its best.gpunet.
 
     Raises:
@@ -130,7 +128,7 @@ def load(path: str | os.PathLike[str], *, device: Device | str = "cpu") -> Model
         net = nn.build(about["net"])
         net.load_state_dict({name.removeprefix("net."): value for name, value in tensors.items()})
         encoder, target = encoder_from_config(about["encoder"]), Target.from_config(about["target"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _MALFORMED as error:
         raise FormatError(f"{file}: the description inside does not make a model ({error})") from None
     return Model(net, encoder, target, info=about.get("info", {})).to(device)
 
@@ -146,11 +144,11 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 not a dict
     except KeyError:
         raise FormatError(f"{file}: a safetensors file, but not a gpunet model") from None
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, *_MALFORMED) as error:
         raise FormatError(
             f"{file}: not a whole gpunet model: it is cut short, altered or something else ({error})"
         ) from None
-    if not isinstance(about, dict) or not isinstance(about.get("format"), int):
+    if not isinstance(about, dict) or type(about.get("format")) is not int or about["format"] < 1:
         raise FormatError(f"{file}: not a gpunet model")
     if about["format"] > FORMAT:
         raise FormatError(
@@ -159,6 +157,16 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     if about.pop("checksum", None) != _checksum(about, tensors):
         raise FormatError(f"{file}: the checksum does not match: the file was altered")
     return about, tensors
+
+
+def _matrix(table: Table) -> npt.NDArray[Any]:
+    """The columns in order, for a model of arrays; whole numbers as such, for they may be pixels."""
+    text = [column.name for column in table.columns if column.kind == "text"]
+    if text:
+        raise DataError(f'the model reads arrays of numbers; column "{text[0]}" holds text')
+    matrix = np.stack([column.values for column in table.columns], axis=1)
+    whole = np.isfinite(matrix).all() and (matrix == np.floor(matrix)).all() and (np.abs(matrix) < 2**53).all()
+    return matrix.astype(np.int64) if whole else matrix
 
 
 def _checksum(about: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> str:

@@ -47,7 +47,7 @@ class Recipe:
     test: float = 0.2  # used when the data bring no test set of their own
     task: Literal["auto", "classification", "regression"] = "auto"
     seed: int = 0
-    device: str = "auto"
+    device: str | None = None  # None: GPUNET_DEVICE, else "auto"
 
 
 DEFAULT_LR = {

@@ -17,10 +17,10 @@ from ..data.batches import Batches
 from ..data.splits import split
 from ..devices import Device
 from ..devices import device as open_device
-from ..engine import Tensor, grad, mode, no_grad
+from ..engine import Tensor, grad, mode, no_grad, tensor
 from ..errors import ConfigError, ShapeError
 from ..graph.compile import Compiled
-from ..nn import BatchNorm1d, Module
+from ..nn import BatchNorm1d, Dropout, Module
 from . import diagnose
 from .callbacks import BestWeights, Callback, progress
 from .history import History
@@ -44,7 +44,8 @@ class Trainer:
         loss: a function (outputs, targets) -> scalar Tensor, or its name.
         optimizer: a recipe such as optim.AdamW(lr=1e-3), or its name; it is bound to the model's parameters.
         device: "auto", "cpu", "cuda", "cuda:1". seed: of weights not drawn yet, batch order and dropout.
-        metrics: names from gpunet.metrics, or functions (y_true, outputs) -> float. By default the loss's usual ones.
+        metrics: names from gpunet.metrics, or functions (y_true, outputs) -> float, whose attribute greater_is_better
+            must say which way is better if they are to choose the best epoch. By default the loss's usual ones.
         compile: run whole steps as programs (gpunet.graph); False runs op by op, with the same bits.
     """
 
@@ -105,7 +106,7 @@ class Trainer:
             validation: the same, or a fraction of `train` to hold out (stratified for classes), or None.
             batch_size: rows a step; None takes auto_batch_size. accumulate: micro-batches of one step, same result.
             monitor: the history key that chooses the best epoch; by default the first metric on validation, or the loss.
-            patience: stop after so many epochs without improvement. max_seconds: stop after the epoch it ends in.
+            patience: stop after so many epochs in a row without improvement. max_seconds: stop after the epoch it ends in.
             average: decay of a moving average of the weights, which is what is evaluated and kept.
             show_progress: "auto" (a bar on a terminal, a line an epoch elsewhere), True, False, "bar", "lines".
 
@@ -114,25 +115,34 @@ class Trainer:
         Raises:
             DivergedError: the loss or a gradient was not finite; the model stays as before that step.
         """
+        _check_counts(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
         data, held_out = self._load(train, validation)
-        if self.optimizer.full_batch and batch_size not in (None, data.rows):
-            raise ConfigError(f"{type(self.optimizer).__name__} needs all rows in every step; leave batch_size={batch_size} out")
+        if self.optimizer.full_batch:
+            self._check_full_batch(data.rows, batch_size, accumulate)
         batch_size = self.optimizer.batch_size(data.rows, batch_size or auto_batch_size(data.rows))
-        smallest = 2 if any(isinstance(m, BatchNorm1d) for _, m in self.model.modules()) else 1
+        # every micro-batch of a net with batch statistics needs two rows
+        smallest = 2 * accumulate if self._holds(BatchNorm1d) else 1
         sizes = data.sizes(batch_size, drop_last=drop_last, smallest=smallest)
         self._begin(epochs, len(sizes), monitor, patience, restore_best, held_out is not None)
         self._average = optim.WeightAverage(self.optimizer, decay=average) if average is not None else None
         self._programs, self._pace = {}, {}
         self._callbacks = [*([self._best] if self._best else []), *callbacks, *progress(show_progress)]
         started = time.perf_counter()
-        with _interruptible(self):
-            self._tell("on_train_begin")
-            for self.epoch in range(1, epochs + 1):
-                self._run_epoch(data, sizes, accumulate, held_out, shuffle)
-                if max_seconds is not None and time.perf_counter() - started > max_seconds:
-                    self.stop("time")
-                if self._stop:
-                    break
+        # overflow is found by the steps themselves, which say where it began
+        with _interruptible(self), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            try:
+                self._tell("on_train_begin")
+                for self.epoch in range(1, epochs + 1):
+                    self._run_epoch(data, sizes, accumulate, held_out, shuffle)
+                    if max_seconds is not None and time.perf_counter() - started > max_seconds:
+                        self.stop("time")
+                    if self._stop:
+                        break
+            except BaseException:
+                self._tell("on_train_break")
+                raise
+            if self._average is not None and not restore_best:
+                self.restore(self.snapshot())
             self._tell("on_train_end")
         self.history.stopped = self._stop or "finished"
         self.history.seconds = time.perf_counter() - started
@@ -142,19 +152,32 @@ class Trainer:
     def _begin(
         self, epochs: int, steps: int, monitor: str | None, patience: int | None, restore: bool, validated: bool
     ) -> None:
-        if epochs < 1:
-            raise ConfigError(f"fit: epochs must be at least 1, got {epochs}")
         self.history, self.epochs, self.total_steps, self.step, self._stop = History(), epochs, epochs * steps, 0, ""
         self.optimizer.start(self.total_steps)
-        prefix = "val_" if validated else ""
-        first = next(iter(self.scores), "loss")
-        key = monitor or prefix + first
+        self._best = None
+        if not restore and patience is None:
+            return
+        prefix = "val_" if validated else ""  # metrics are measured on validation data only
+        judges = [name for name, score in self.scores.items() if score.greater_is_better is not None] if validated else []
+        key = monitor or prefix + next(iter(judges), "loss")
         score = self.scores.get(key.removeprefix("val_"))
-        better = score is not None and score.greater_is_better
-        wanted = restore or patience is not None
-        self._best = (
-            BestWeights(key, greater_is_better=better, tie=prefix + "loss", patience=patience) if wanted else None
+        if score is not None and score.greater_is_better is None:
+            raise ConfigError(f'monitor "{key}": is more of it better? Say so by {score.name}.greater_is_better = True')
+        better = score is not None and bool(score.greater_is_better)
+        self._best = BestWeights(
+            key, greater_is_better=better, tie=prefix + "loss", patience=patience, restore=restore
         )
+
+    def _holds(self, kind: type[Module]) -> bool:
+        return any(isinstance(module, kind) for _, module in self.model.modules())
+
+    def _check_full_batch(self, rows: int, batch_size: int | None, accumulate: int) -> None:
+        name = type(self.optimizer).__name__
+        if batch_size not in (None, rows) or accumulate > 1:
+            what = f"accumulate={accumulate}" if accumulate > 1 else f"batch_size={batch_size}"
+            raise ConfigError(f"{name} needs all rows in every step; leave {what} out")
+        if any(isinstance(module, Dropout) and module.rate for _, module in self.model.modules()):
+            raise ConfigError(f"{name} needs a loss that stays the same between evaluations; leave Dropout out")
 
     def _load(self, train: Any, validation: Any) -> tuple[Batches, Batches | None]:
         parts = _parts(train, "train")
@@ -188,7 +211,9 @@ class Trainer:
             self._tell("on_chunk_end", self.step)
         seen = sum(sizes[:at])
         self.speed = seen / max(time.perf_counter() - began, 1e-9)
-        logs = {"loss": self._total.item() / max(seen, 1)} | self._validate(held_out)
+        if not seen:  # interrupted before the first step: there is nothing to tell
+            return
+        logs = {"loss": self._total.item() / seen} | self._validate(held_out)
         self.optimizer.epoch_end(logs.get("val_loss", logs["loss"]))
         self.history.add(logs)
         self._tell("on_epoch_end", self.epoch, logs)
@@ -198,41 +223,56 @@ class Trainer:
         size = sizes[0]
         alike = next((i for i, n in enumerate(sizes) if n != size), len(sizes))
         wanted = max(1, min(alike, round(CHUNK_SECONDS / self._pace.get(size, CHUNK_SECONDS))))
-        began = time.perf_counter()
-        if not self.compiles or self.optimizer.full_batch:
-            for _ in range(wanted):
-                self._eager_step(data, size, accumulate)
+        began, before = time.perf_counter(), self.step
+        if self.compiles and not self.optimizer.full_batch:
+            self._run_program(data, size, accumulate, wanted)
         else:
-            if size not in self._programs:
-                self._programs[size] = Compiled(lambda: self._step(data, size, accumulate))
-            if self._programs[size].run(wanted) < wanted:
-                self._eager_step(data, size, accumulate)  # names what was not finite
-        self._pace[size] = (time.perf_counter() - began) / wanted
-        self.step += wanted
-        return wanted
+            for _ in range(wanted):
+                self._step(data, size, accumulate)
+        done = self.step - before
+        self._pace[size] = (time.perf_counter() - began) / done
+        return done
+
+    def _run_program(self, data: Batches, size: int, accumulate: int, steps: int) -> None:
+        def training_step() -> None:
+            self._step(data, size, accumulate)
+
+        program = self._programs.setdefault(size, Compiled(training_step))
+        done = program.run(steps)
+        if program.eagerly:  # said once, and those steps have counted themselves
+            self.compiles = False
+            return
+        self.step += done
+        if done < steps:
+            self._step(data, size, accumulate)  # names what was not finite
 
     def _step(self, data: Batches, size: int, accumulate: int) -> None:
-        """One update from the next `size` rows, in ops alone."""
-        loss, grads, _ = self._value_and_gradient(data, size, accumulate)
-        if mode.trace is not None:
-            mode.trace.watch(loss)
-        self._update(loss, grads, size)
+        """All of a step or nothing: if it fails, statistics and counters that its forward pass moved on go back."""
+        kept = [(t, t.value) for _, t in self.model.named_tensors() if not t.pinned]  # bound anew, never written into
+        try:
+            self._advance(data, size, accumulate)
+        except BaseException:
+            for t, value in kept:
+                t.value = value
+            raise
 
-    def _eager_step(self, data: Batches, size: int, accumulate: int) -> None:
+    def _advance(self, data: Batches, size: int, accumulate: int) -> None:
+        """One update from the next `size` rows; in ops alone when it is traced."""
         if self.optimizer.full_batch:
-            value = self._full_batch_step(data, size)
-            self._total.assign(self._total + float(value) * size)
-            return
-        loss, grads, batches = self._value_and_gradient(data, size, accumulate)
-        diagnose.check(self, loss, grads, batches)
-        self._update(loss, grads, size)
-
-    def _update(self, loss: Tensor, grads: list[Tensor | None], size: int) -> None:
-        with no_grad():
+            loss = self._full_batch_step(data, size)
+        else:
+            loss, grads, batches = self._value_and_gradient(data, size, accumulate)
+            if mode.trace is not None:
+                mode.trace.watch(loss)
+            else:
+                diagnose.check(self, loss, grads, batches)
             self.optimizer.update(grads)
+        with no_grad():
             self._total.assign(self._total + ops.cast(loss, dtype=np.float64) * float(size))
             if self._average is not None:
                 self._average.update()
+        if mode.trace is None:
+            self.step += 1
 
     def _value_and_gradient(
         self, data: Batches, size: int, accumulate: int
@@ -255,14 +295,17 @@ class Trainer:
         assert value is not None and total is not None
         return value, total, batches
 
-    def _full_batch_step(self, data: Batches, size: int) -> float:
+    def _full_batch_step(self, data: Batches, size: int) -> Tensor:
         batch = data.next(size)
 
-        def value_and_gradient() -> tuple[float, list[Tensor | None]]:
+        def value_and_gradient() -> tuple[Tensor, list[Tensor | None]]:
             loss = self._loss(*batch)
-            return loss.item(), grad(loss, self.optimizer.parameters)
+            return loss, grad(loss, self.optimizer.parameters)
 
-        return self.optimizer.minimize(value_and_gradient)
+        start = [value_and_gradient()]  # what the line search tries may overflow, where it starts may not
+        diagnose.check(self, *start[0], [batch])
+        value = self.optimizer.minimize(lambda: start.pop() if start else value_and_gradient())
+        return tensor(value, dtype=np.float64, device=self.device)
 
     def _loss(self, x: Tensor, y: Tensor | None, weight: Tensor | None) -> Tensor:
         if y is None:
@@ -340,7 +383,15 @@ class Trainer:
 
     def _tell(self, moment: str, *args: Any) -> None:
         for callback in self._callbacks:
-            getattr(callback, moment)(self, *args)
+            told = getattr(callback, moment, None)
+            if told is not None:
+                told(self, *args)
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, n in counts.items():
+        if n is not None and (n != int(n) or n < 1):
+            raise ConfigError(f"fit: {name} must be a whole number of at least 1, got {n}")
 
 
 def _parts(data: Any, what: str) -> list[Any]:
@@ -363,17 +414,19 @@ def _shares(batches: Sequence[Any]) -> list[Any]:
 
 
 class _Score:
-    """A metric of the model's raw outputs."""
+    """A metric of the model's raw outputs. `greater_is_better` is None where a function of the user's does not say."""
 
     def __init__(self, metric: Any, name: str) -> None:
         self.name, self.metric = name, metric
-        self.greater_is_better = bool(getattr(metric, "greater_is_better", False))
+        self.greater_is_better: bool | None = getattr(metric, "greater_is_better", None)
 
     def __call__(self, y: npt.NDArray[Any], outputs: npt.NDArray[Any], weight: npt.NDArray[Any] | None) -> float:
         needs = getattr(self.metric, "needs", None)
         if needs is None:
             return float(self.metric(y, outputs))
         given = outputs
+        if needs != "values" and y.ndim == 2 and y.shape == outputs.shape:
+            y = y.argmax(axis=-1)  # soft targets
         if needs == "labels":
             given = outputs.argmax(axis=-1)
         elif needs == "probabilities":
