@@ -71,12 +71,20 @@ def main(argv: list[str] | None = None) -> Any:
         click.echo("interrupted", err=True)
         code = 130
     except BrokenPipeError:  # the reader of our stdout has gone, as in `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        code = _without_stdout()
     except OSError as error:
-        click.echo(f"error: {error.filename or ''}: {error.strerror or error}", err=True)
-        code = 1
+        click.echo(f"error: {error.filename or 'stdout'}: {error.strerror or error}", err=True)
+        code = _without_stdout()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _without_stdout() -> int:
+    """What stdout did not take is dropped, for Python would try again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 if __name__ == "__main__":

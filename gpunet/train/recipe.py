@@ -101,7 +101,9 @@ def prepare(dataset: Dataset, target_column: str | None, recipe: Recipe) -> Data
     with warnings.catch_warnings():  # of classes with a single row: the target notes them by name
         warnings.simplefilter("ignore")
         train, validation, held_out = split(rows, fractions, seed=recipe.seed, stratify=codes)
-    target = everything if codes is not None else replace(Target.fit(y[train], task="regression"), reason=everything.reason)
+    target = (
+        everything if codes is not None else replace(Target.fit(y[train], task="regression"), reason=everything.reason)
+    )
     if test is None and len(held_out):
         test = _take(x, held_out), y[held_out]
     encoder: Encoder | ArrayEncoder = (

@@ -117,30 +117,20 @@ class Trainer:
         """
         _check_counts(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
         data, held_out = self._load(train, validation)
-        if self.optimizer.full_batch:
-            self._check_full_batch(data.rows, batch_size, accumulate)
-        batch_size = self.optimizer.batch_size(data.rows, batch_size or auto_batch_size(data.rows))
-        # every micro-batch of a net with batch statistics needs two rows
-        smallest = 2 * accumulate if self._holds(BatchNorm1d) else 1
-        sizes = data.sizes(batch_size, drop_last=drop_last, smallest=smallest)
+        sizes = self._sizes(data, batch_size, accumulate, drop_last)
         self._begin(epochs, len(sizes), monitor, patience, restore_best, held_out is not None)
         self._average = optim.WeightAverage(self.optimizer, decay=average) if average is not None else None
         self._programs, self._pace = {}, {}
         self._callbacks = [*([self._best] if self._best else []), *callbacks, *progress(show_progress)]
         started = time.perf_counter()
-        # overflow is found by the steps themselves, which say where it began
-        with _interruptible(self), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            try:
-                self._tell("on_train_begin")
-                for self.epoch in range(1, epochs + 1):
-                    self._run_epoch(data, sizes, accumulate, held_out, shuffle)
-                    if max_seconds is not None and time.perf_counter() - started > max_seconds:
-                        self.stop("time")
-                    if self._stop:
-                        break
-            except BaseException:
-                self._tell("on_train_break")
-                raise
+        with self._guarded():
+            self._tell("on_train_begin")
+            for self.epoch in range(1, epochs + 1):
+                self._run_epoch(data, sizes, accumulate, held_out, shuffle)
+                if max_seconds is not None and time.perf_counter() - started > max_seconds:
+                    self.stop("time")
+                if self._stop:
+                    break
             if self._average is not None and not restore_best:
                 self.restore(self.snapshot())
             self._tell("on_train_end")
@@ -158,18 +148,34 @@ class Trainer:
         if not restore and patience is None:
             return
         prefix = "val_" if validated else ""  # metrics are measured on validation data only
-        judges = [name for name, score in self.scores.items() if score.greater_is_better is not None] if validated else []
+        judges = (
+            [name for name, score in self.scores.items() if score.greater_is_better is not None] if validated else []
+        )
         key = monitor or prefix + next(iter(judges), "loss")
         score = self.scores.get(key.removeprefix("val_"))
         if score is not None and score.greater_is_better is None:
             raise ConfigError(f'monitor "{key}": is more of it better? Say so by {score.name}.greater_is_better = True')
         better = score is not None and bool(score.greater_is_better)
-        self._best = BestWeights(
-            key, greater_is_better=better, tie=prefix + "loss", patience=patience, restore=restore
-        )
+        self._best = BestWeights(key, greater_is_better=better, tie=prefix + "loss", patience=patience, restore=restore)
 
-    def _holds(self, kind: type[Module]) -> bool:
-        return any(isinstance(module, kind) for _, module in self.model.modules())
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Ctrl-C waits for the step, an error is told to the callbacks, and overflow is left to the steps to find."""
+        with _interruptible(self), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            try:
+                yield
+            except BaseException:
+                self._tell("on_train_break")
+                raise
+
+    def _sizes(self, data: Batches, wanted: int | None, accumulate: int, drop_last: bool) -> list[int]:
+        """The rows of each step of an epoch."""
+        if self.optimizer.full_batch:
+            self._check_full_batch(data.rows, wanted, accumulate)
+        batch_size = self.optimizer.batch_size(data.rows, wanted or auto_batch_size(data.rows))
+        with_statistics = any(isinstance(module, BatchNorm1d) for _, module in self.model.modules())
+        smallest = 2 * accumulate if with_statistics else 1  # statistics need two rows in every micro-batch
+        return data.sizes(batch_size, drop_last=drop_last, smallest=smallest)
 
     def _check_full_batch(self, rows: int, batch_size: int | None, accumulate: int) -> None:
         name = type(self.optimizer).__name__
