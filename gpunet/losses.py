@@ -167,17 +167,34 @@ def get(loss: str | Loss) -> Loss:
     return partial(LOSSES[name], **{_NUMBER[name]: setting})
 
 
+def plain(loss: Loss) -> Loss:
+    """The function behind "huber:1.5" and the like."""
+    return loss.func if isinstance(loss, partial) else loss
+
+
+def takes_values(loss: Loss) -> bool:
+    """Whether its targets are numbers of the predictions' dtype; integers may be converted for it."""
+    return plain(loss) in (mse, mae, huber, poisson, quantile)
+
+
 # ---------------------------------------------------------------- mean and checks
 
 
 def _mean(name: str, losses: Tensor, weight: Tensor | None, mass: Tensor | None = None) -> Tensor:
-    """sum(weight * losses) / sum(weight * mass), for losses [n, ...]; mass [n] is 1 unless classes have weights."""
+    """sum(weight * losses) / sum(weight * mass), for losses [n, ...]; mass [n] is 1 unless classes have weights.
+
+    A batch whose weights are all 0 has the loss 0.
+    """
     if losses.ndim > 1 and weight is not None:
         losses = ops.mean(losses, axis=tuple(range(1, losses.ndim)))
     if weight is None:
-        return ops.mean(losses) if mass is None else ops.sum(losses) / ops.sum(mass)
+        return ops.mean(losses) if mass is None else ops.sum(losses) / _positive(ops.sum(mass))
     _check_weight(name, "weight", weight, losses, losses.shape[0])
-    return ops.sum(weight * losses) / ops.sum(weight if mass is None else weight * mass)
+    return ops.sum(weight * losses) / _positive(ops.sum(weight if mass is None else weight * mass))
+
+
+def _positive(total: Tensor) -> Tensor:
+    return ops.maximum(total, float(np.finfo(total.dtype).tiny))
 
 
 def _check_floats(name: str, predictions: Tensor, targets: Tensor) -> None:

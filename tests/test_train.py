@@ -151,7 +151,7 @@ def test_threads_train_side_by_side_and_in_nobodys_way() -> None:
 def test_a_net_learns_and_the_history_tells_it() -> None:
     trainer = made(optimizer=optim.AdamW(lr=0.05))
     history = trainer.fit((X, Y), validation=0.25, epochs=30, batch_size=16, **QUIET)
-    assert list(history) == ["loss", "val_loss", "val_accuracy"] and {len(v) for v in history.values()} == {30}
+    assert list(history) == ["loss", "accuracy", "val_loss", "val_accuracy"] and {len(v) for v in history.values()} == {30}
     assert history["val_accuracy"][history.best_epoch - 1] == max(history["val_accuracy"]) > 0.85
     assert history.epochs == 30 and history.stopped == "finished" and history.monitor == "val_accuracy"
     assert history.seconds > 0 and history.rows_per_second > 0 and history.at(1)["loss"] == history["loss"][0]
@@ -171,7 +171,7 @@ def test_a_fraction_is_held_out_by_class_and_equals_the_same_data_given() -> Non
 
 def test_without_validation_the_loss_chooses() -> None:
     history = made().fit((X, Y), epochs=3, **QUIET)
-    assert list(history) == ["loss"] and history.monitor == "loss"
+    assert list(history) == ["loss", "accuracy"] and history.monitor == "loss"
     assert history.best_epoch == int(np.argmin(history["loss"])) + 1
 
 
@@ -452,7 +452,7 @@ def test_a_custom_loss_is_compiled_and_a_custom_metric_measured() -> None:
 
     trainer = Trainer(nn.MLP(2, 8, 1), cubed, "adam", device="cpu", metrics=[worst, "mae"])
     history = trainer.fit((X, VALUES), validation=0.2, epochs=3, **QUIET)
-    assert list(history) == ["loss", "val_loss", "val_worst", "val_mae"] and trainer._programs
+    assert list(history) == ["loss", "worst", "mae", "val_loss", "val_worst", "val_mae"] and trainer._programs
     assert history.monitor == "val_mae", "nobody said which way `worst` is better"
     with pytest.raises(ConfigError, match=r"is more of it better\? Say so by worst.greater_is_better = True"):
         trainer.fit((X, VALUES), validation=0.2, epochs=1, monitor="val_worst", **QUIET)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from . import source
+
 
 @click.command(context_settings={"show_default": True})
 @click.argument("model")
@@ -16,17 +18,22 @@ import click
 )
 @click.option("--delimiter", metavar="CHAR", help="Of a CSV.  [default: found out]")
 def command(
-    model: str, data: str, target: str | None, as_json: bool, device: str | None, header: bool | None, delimiter: str | None
+    model: str,
+    data: str,
+    target: str | None,
+    as_json: bool,
+    device: str | None,
+    header: bool | None,
+    delimiter: str | None,
 ) -> int:
     """Score MODEL, a run directory or a .gpunet file, on DATA. Data with a test set of their own are scored on that."""
-    from ..data import dataset
     from ..errors import ConfigError
     from ..train.model import load
     from ..train.recipe import answers
     from .rundir import to_json
 
     loaded = load(model, device=device)
-    read = dataset.read(data, header=header, delimiter=delimiter)
+    read = source.read(data, header=header, delimiter=delimiter)
     column = target or (loaded.info.get("target") if read.y is None else None)
     x, y, test = answers(read, column)
     if target is not None and read.y is not None:

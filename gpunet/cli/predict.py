@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from . import source
+
 
 @click.command(context_settings={"show_default": True})
 @click.argument("model")
@@ -25,13 +27,12 @@ def command(
 
     Columns are found by name; further ones, the target's too, are ignored.
     """
-    from ..data import dataset
     from ..data.csv import write_csv
     from ..data.table import Table
     from ..train.model import load
 
     loaded = load(model, device=device)
-    rows = dataset.read(data, header=header, delimiter=delimiter)
+    rows = source.read(data, header=header, delimiter=delimiter)
     x = rows.test_x if rows.y is not None and rows.test_x is not None else rows.x
     if isinstance(x, Table) and loaded.info.get("target") in x.names and len(x.names) > 1:
         x = x.drop(loaded.info["target"])

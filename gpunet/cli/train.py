@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..errors import ConfigError
-from . import rundir
+from . import rundir, source
 
 
 def _widths(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -146,20 +146,14 @@ def _test(value: str) -> tuple[float, str | None]:
 
 
 def _read(data: str, options: dict[str, Any], test_file: str | None) -> Any:
-    from ..data import dataset
-
-    if data == "digits" and not Path(data).exists():
-        from ..data.digits import digits
-
-        return digits(split=options["digits_split"])
     how = {k: options[k] for k in ("header", "delimiter", "on_bad_row")}
-    read = dataset.read(data, **how)
+    found = source.read(data, digits_split=options["digits_split"], **how)
     if test_file is not None:
-        other = dataset.read(test_file, **how)
-        if type(other.x) is not type(read.x):
+        other = source.read(test_file, **how)
+        if type(other.x) is not type(found.x):
             raise ConfigError(f"--test {test_file} is not the kind of data that {data} is")
-        read.test_x, read.test_y = other.x, other.y
-    return read
+        found.test_x, found.test_y = other.x, other.y
+    return found
 
 
 def _announce(dataset: Any, data: Any, net: Any, device: Any, recipe: Any) -> None:

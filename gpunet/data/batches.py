@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,6 +71,15 @@ class Batches:
         x, y, weight = (None if t is None else ops.gather(t, rows) for t in (self.x, self.y, self.weight))
         assert x is not None
         return x, y, weight
+
+    def first(self, rows: int) -> Batches:
+        """The first rows as they lie, in the same memory."""
+        part = copy.copy(self)
+        part.rows = min(rows, self.rows)
+        part.x, part.y, part.weight = (
+            None if t is None else Tensor(t.value[:rows], t.device) for t in (self.x, self.y, self.weight)
+        )
+        return part
 
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """All rows as they lie, `size` at a time: for evaluation."""

@@ -132,10 +132,7 @@ class Module:
             for name, (shape, how) in module._declared.items():
                 full = f"{path}.{name}".lstrip(".")
                 values = init.get(how)(shape, seed=module._seed, stream=rng.stream(full)).astype(module._dtype)
-                device = module._device or select.device("cpu")
-                made = Tensor(device.upload(values), device)
-                made.requires_grad = True
-                module.__dict__[name] = made
+                module._set(name, values)
             module._declared.clear()
         return self
 
@@ -160,6 +157,7 @@ class Module:
 
     def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
         """Write values into the parameters and states of the same names; all must be there and fit."""
+        self._adopt(state)
         mine = dict(self.named_tensors())
         for name in state:
             if name not in mine:
@@ -171,6 +169,21 @@ class Module:
                 raise ShapeError(f"load_state_dict: {name} has the shape {t.shape}, the value {np.shape(state[name])}")
         for name, t in mine.items():
             t.assign(Tensor(t.device.upload(np.array(state[name], t.dtype)), t.device))
+
+    def _adopt(self, state: Mapping[str, npt.ArrayLike]) -> None:
+        """Parameters that are not drawn yet are made of the values for them, and need not be drawn."""
+        for path, module in self.modules():
+            for name, (shape, _) in list(module._declared.items()):
+                value = state.get(f"{path}.{name}".lstrip("."))
+                if value is not None and np.shape(value) == shape:
+                    module._set(name, np.array(value, module._dtype))
+                    del module._declared[name]
+
+    def _set(self, name: str, values: npt.NDArray[Any]) -> None:
+        device = self._device or select.device("cpu")
+        made = Tensor(device.upload(values), device)
+        made.requires_grad = True
+        self.__dict__[name] = made
 
     # ------------------------------------------------------------------ copy and pickle
 

@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 
 from ..devices import Device
-from ..engine import Tensor, op, tensor
-from ..errors import ConfigError
-from .rules import same
+from ..engine import Spec, Tensor, op, tensor
+from ..errors import ConfigError, DTypeError
 
 
-@op(shape=same, elementwise=True)
+def _floats(x: Any, rate: Any, step: Any, **_: Any) -> Spec:
+    if x.dtype.kind != "f":
+        raise DTypeError(f"dropout: floating point wanted, got {x.dtype}. Use .cast(dtype=...)")
+    return Spec(x.shape, x.dtype)
+
+
+@op(shape=_floats, elementwise=True)
 def _dropout(dev: Device, out: Any, x: Any, rate: Any, step: Any, *, seed: int, stream: int) -> None:
     p = float(rate)
     if not 0 <= p < 1:

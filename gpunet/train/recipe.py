@@ -23,7 +23,7 @@ from ..tabular import ArrayEncoder, Encoder, Target
 from .callbacks import Callback
 from .history import History
 from .model import Model
-from .trainer import Trainer
+from .trainer import Trainer, auto_batch_size
 
 MOST_VALIDATION_ROWS = 10_000
 
@@ -63,8 +63,10 @@ DEFAULT_LR = {
 
 
 def default_epochs(rows: int) -> int:
-    """About a million rows seen in all, between 15 and 60 epochs."""
-    return int(np.clip(round(1_000_000 / max(rows, 1)), 15, 60))
+    """About a million rows seen in all, between 15 and 60 epochs; more where those would be under 1,000 steps."""
+    usual = np.clip(round(1_000_000 / max(rows, 1)), 15, 60)
+    steps = -(-rows // auto_batch_size(rows))
+    return int(max(usual, min(500, -(-1000 // max(steps, 1)))))
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import losses, metrics, ops, optim
+from .. import losses, ops, optim
 from ..data.batches import Batches
 from ..data.splits import split
 from ..devices import Device
@@ -24,9 +24,11 @@ from ..nn import BatchNorm1d, Dropout, Module
 from . import diagnose
 from .callbacks import BestWeights, Callback, progress
 from .history import History
+from .scores import scores
 
 CHUNK_SECONDS = 0.05
 EVALUATION_ROWS = 4096
+MEASURED_ROWS = 10_000
 
 
 def auto_batch_size(rows: int) -> int:
@@ -67,7 +69,7 @@ class Trainer:
         if not self.optimizer.bound:
             self.optimizer.bind(list(model.named_parameters()))
         self.dtype = next((t.dtype for t in model.parameters()), np.dtype(np.float32))
-        self.scores = _scores(self.loss, metrics)
+        self.scores = scores(self.loss, metrics)
         self.history = History()
         self.epoch = self.step = self.epochs = self.total_steps = 0
         self.speed = 0.0
@@ -147,10 +149,8 @@ class Trainer:
         self._best = None
         if not restore and patience is None:
             return
-        prefix = "val_" if validated else ""  # metrics are measured on validation data only
-        judges = (
-            [name for name, score in self.scores.items() if score.greater_is_better is not None] if validated else []
-        )
+        prefix = "val_" if validated else ""
+        judges = [name for name, score in self.scores.items() if validated and score.greater_is_better is not None]
         key = monitor or prefix + next(iter(judges), "loss")
         score = self.scores.get(key.removeprefix("val_"))
         if score is not None and score.greater_is_better is None:
@@ -200,7 +200,10 @@ class Trainer:
         return self._batches(parts), None if held_out is None else self._batches(held_out)
 
     def _batches(self, parts: Sequence[Any]) -> Batches:
-        return Batches(*parts, device=self.device, dtype=self.dtype, seed=self.seed)
+        x, y, weight = parts
+        if losses.takes_values(self.loss) and np.asarray(y).dtype.kind in "iub":
+            y = np.asarray(y, self.dtype)
+        return Batches(x, y, weight, device=self.device, dtype=self.dtype, seed=self.seed)
 
     def _run_epoch(
         self, data: Batches, sizes: list[int], accumulate: int, held_out: Batches | None, shuffle: bool
@@ -219,7 +222,7 @@ class Trainer:
         self.speed = seen / max(time.perf_counter() - began, 1e-9)
         if not seen:  # interrupted before the first step: there is nothing to tell
             return
-        logs = {"loss": self._total.item() / seen} | self._validate(held_out)
+        logs = {"loss": self._total.item() / seen} | self._measure(data) | self._validate(held_out)
         self.optimizer.epoch_end(logs.get("val_loss", logs["loss"]))
         self.history.add(logs)
         self._tell("on_epoch_end", self.epoch, logs)
@@ -346,13 +349,23 @@ class Trainer:
         outputs = self._outputs(data, batch_size)
         if data.y is None:
             raise ShapeError("evaluate: the data have no targets; give (x, y)")
-        z, weight = (
-            Tensor(self.device.upload(outputs), self.device),
-            None if data.weight is None else data.weight.numpy(),
-        )
-        logs = {"loss": (self.loss(z, data.y) if weight is None else self.loss(z, data.y, weight=data.weight)).item()}
-        y = data.y.numpy()
-        return logs | {name: score(y, outputs, weight) for name, score in self.scores.items()}
+        z = Tensor(self.device.upload(outputs), self.device)
+        loss = self.loss(z, data.y) if data.weight is None else self.loss(z, data.y, weight=data.weight)
+        return {"loss": loss.item()} | self._judge(data, outputs)
+
+    def _judge(self, data: Batches, outputs: npt.NDArray[Any]) -> dict[str, float]:
+        assert data.y is not None
+        y, weight = data.y.numpy(), None if data.weight is None else data.weight.numpy()
+        return {name: score(y, outputs, weight) for name, score in self.scores.items()}
+
+    @no_grad()
+    def _measure(self, data: Batches) -> dict[str, float]:
+        """The metrics on training rows, at most MEASURED_ROWS of them: another forward pass must not double the time."""
+        if not self.scores:
+            return {}
+        part = data.first(MEASURED_ROWS)
+        with self._averaged():
+            return self._judge(part, self._outputs(part))
 
     @no_grad()
     def _validate(self, held_out: Batches | None) -> dict[str, float]:
@@ -417,37 +430,6 @@ def _shares(batches: Sequence[Any]) -> list[Any]:
     for w in weights[1:]:
         total = total + w
     return [w / total for w in weights]
-
-
-class _Score:
-    """A metric of the model's raw outputs. `greater_is_better` is None where a function of the user's does not say."""
-
-    def __init__(self, metric: Any, name: str) -> None:
-        self.name, self.metric = name, metric
-        self.greater_is_better: bool | None = getattr(metric, "greater_is_better", None)
-
-    def __call__(self, y: npt.NDArray[Any], outputs: npt.NDArray[Any], weight: npt.NDArray[Any] | None) -> float:
-        needs = getattr(self.metric, "needs", None)
-        if needs is None:
-            return float(self.metric(y, outputs))
-        given = outputs
-        if needs != "values" and y.ndim == 2 and y.shape == outputs.shape:
-            y = y.argmax(axis=-1)  # soft targets
-        if needs == "labels":
-            given = outputs.argmax(axis=-1)
-        elif needs == "probabilities":
-            e = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-            given = e / e.sum(axis=-1, keepdims=True)
-        return self.metric.function(y, given, sample_weight=weight)
-
-
-def _scores(loss: Any, wanted: Sequence[Any] | None) -> dict[str, _Score]:
-    if wanted is None:
-        wanted = (
-            ["accuracy"] if loss in (losses.cross_entropy, losses.hinge) else ["rmse"] if loss is losses.mse else []
-        )
-    named = [(m, metrics.get(m)) if isinstance(m, str) else (getattr(m, "__name__", "metric"), m) for m in wanted]
-    return {name: _Score(metric, name) for name, metric in named}
 
 
 @contextmanager

@@ -1,0 +1,55 @@
+"""Metrics of a model's raw outputs: what a logit must become before a metric can judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import losses, metrics
+
+Array = npt.NDArray[Any]
+
+
+class Score:
+    """One metric. `greater_is_better` is None where a function of the user's does not say."""
+
+    def __init__(self, metric: Any, name: str) -> None:
+        self.name, self.metric = name, metric
+        self.greater_is_better: bool | None = getattr(metric, "greater_is_better", None)
+
+    def __call__(self, y: Array, outputs: Array, weight: Array | None) -> float:
+        needs = getattr(self.metric, "needs", None)
+        if needs is None:
+            return float(self.metric(y, outputs))
+        if needs != "values" and y.ndim == 2 and y.shape == outputs.shape:
+            y = y.argmax(axis=-1)  # soft targets
+        return self.metric.function(y, _as(needs, outputs), sample_weight=weight)
+
+
+def _as(needs: str, outputs: Array) -> Array:
+    if needs == "labels":
+        return outputs.argmax(axis=-1)
+    if needs == "probabilities":
+        e = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+        return e / e.sum(axis=-1, keepdims=True)
+    return outputs
+
+
+def scores(loss: Any, wanted: Sequence[str | Callable[..., float]] | None) -> dict[str, Score]:
+    """The metrics asked for, by name; by default the usual one of the loss, where it has one."""
+    if wanted is None:
+        wanted = _USUAL.get(losses.plain(loss), [])
+    named = [(m, metrics.get(m)) if isinstance(m, str) else (getattr(m, "__name__", "metric"), m) for m in wanted]
+    return {name: Score(metric, name) for name, metric in named}
+
+
+_USUAL: dict[Any, list[Any]] = {
+    losses.cross_entropy: ["accuracy"],
+    losses.hinge: ["accuracy"],
+    losses.mse: ["rmse"],
+    losses.mae: ["mae"],
+    losses.huber: ["mae"],
+}
