@@ -95,6 +95,8 @@ Array::Array(py::handle h) {
   writeable = a.writeable();
   plain = (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) && dtype.byteorder() != '>';
   if (kind == 'f') type = item == 4 ? Type::float32 : item == 8 ? Type::float64 : Type::other;
+  if (kind == 'b') type = Type::boolean;
+  if (kind == 'u' && item == 1) type = Type::uint8;
   if (kind == 'i') type = item == 4 ? Type::int32 : item == 8 ? Type::int64 : Type::other;
 }
 
@@ -121,24 +123,47 @@ std::string Array::text() const {
 
 py::object declined() { return py::reinterpret_borrow<py::object>(Py_NotImplemented); }
 
-double scalar(py::handle h) {
-  if (PyFloat_Check(h.ptr())) return PyFloat_AS_DOUBLE(h.ptr());
-  const Array a(h);
-  if (a.rank == 0 && a.plain && a.type == Type::float64) return *a.as<double>();
-  const double value = PyFloat_AsDouble(h.ptr());
-  if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
-  return value;
+Program*& recording() {
+  static thread_local Program* program = nullptr;
+  return program;
 }
 
-long long integer(py::handle h) {
-  const Array a(h);
-  if (a.data && a.rank == 0 && a.plain && a.type == Type::int64) return *a.as<std::int64_t>();
-  const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(h.ptr()));
-  if (!index) throw py::error_already_set();
-  const long long value = PyLong_AsLongLong(index.ptr());
-  if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
-  return value;
+namespace {
+
+template <class To, class From> To read(const void* at) { return To(*static_cast<const From*>(at)); }
+
+template <class To> auto reader(const Array& a) -> To (*)(const void*) {
+  if (!a.data || a.rank != 0 || !a.plain) return nullptr;
+  if (a.type == Type::int64) return read<To, std::int64_t>;
+  if (a.type == Type::int32) return read<To, int>;
+  if constexpr (std::is_floating_point_v<To>) {
+    if (a.type == Type::float64) return read<To, double>;
+    if (a.type == Type::float32) return read<To, float>;
+  }
+  return nullptr;
 }
+
+double value_of(py::handle h, double) { return PyFloat_AsDouble(h.ptr()); }
+std::int64_t value_of(py::handle h, std::int64_t) {
+  const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(h.ptr()));
+  return index ? PyLong_AsLongLong(index.ptr()) : -1;
+}
+
+}  // namespace
+
+template <class T> Scalar<T>::Scalar(py::handle h) {
+  const Array a(h);
+  read_ = reader<T>(a), at_ = a.data;
+  if (read_) return;
+  if (a.data && recording()) {
+    PyErr_SetString(PyExc_NotImplementedError, "an array of this kind cannot be read again in each step");
+    throw py::error_already_set();
+  }
+  value_ = value_of(h, T());
+  if (value_ == -1 && PyErr_Occurred()) throw py::error_already_set();
+}
+template class Scalar<double>;
+template class Scalar<std::int64_t>;
 
 void shape_error(const char* kernel, std::initializer_list<std::pair<const char*, const Array*>> arrays) {
   std::string message = std::string(kernel) + ": shapes do not fit:";
@@ -146,15 +171,22 @@ void shape_error(const char* kernel, std::initializer_list<std::pair<const char*
   throw py::value_error(message);
 }
 
+std::pair<const char*, const char*> Array::extent() const {
+  const char *first = as<char>(), *last = first + item;
+  if (contiguous || size == 0) return {first, first + size * item};
+  for (int i = 0; i < rank; ++i) (strides[i] < 0 ? first : last) += (shape[i] - 1) * strides[i];
+  return {first, last};
+}
+
 bool overlap_allowed(Arrays outs, Arrays ins, Arrays in_place) {
-  const auto bytes = [](const Array* a) { return a->size * a->item; };
   const auto apart = [&](const Array* a, const Array* b) {
-    const char *p = a->as<char>(), *q = b->as<char>();
-    return p + bytes(a) <= q || q + bytes(b) <= p;
+    const auto p = a->extent(), q = b->extent();
+    return p.second <= q.first || q.second <= p.first;
   };
   for (const Array* out : outs) {
     for (const Array* in : ins)
-      if (!apart(out, in) && !(among(in, in_place) && out->data == in->data)) return false;
+      if (!apart(out, in) && !(among(in, in_place) && out->data == in->data && out->size == in->size && in->contiguous))
+        return false;
     for (const Array* other : outs)
       if (other != out && !apart(out, other)) return false;
   }
@@ -182,7 +214,9 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("set_threads", &set_threads, py::arg("n"));
   m.def("threads", &thread_count);
   m.def("version", [] { return GPUNET_VERSION; });
+  bind_elementwise(m);
   bind_kernels(m);
+  bind_program(m);
   bind_rows(m);
   bind_updates(m);
 }

@@ -7,13 +7,16 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 #include "kernels.h"
+#include "program.h"
 #include "threads.h"
 
 namespace gpunet {
@@ -25,7 +28,7 @@ template <class T> const Table<T>& table() {
   else return kernels().f64;
 }
 
-enum class Type { float32, float64, int32, int64, other };
+enum class Type { float32, float64, int32, int64, uint8, boolean, other };
 
 // An argument, looked at once. If it is not an array, `type` is other and `plain` false.
 struct Array {
@@ -43,6 +46,7 @@ struct Array {
   bool writeable = false;
   int rank = 0;
   py::ssize_t size = 0, item = 0;
+  std::pair<const char*, const char*> extent() const;  // the first byte, and the one after the last
   const py::ssize_t *shape = nullptr, *strides = nullptr;
 };
 
@@ -51,10 +55,27 @@ using Arrays = std::initializer_list<const Array*>;
 py::object declined();
 inline py::object done() { return py::none(); }
 
-double scalar(py::handle h);        // a 0-d float64 array or a Python number
-long long integer(py::handle h);    // a 0-d int64 array or a Python int
+// The Program that kernels are recorded into now instead of being run, or nullptr.
+Program*& recording();
+
+// A number that a kernel needs: a Python number, or an array without axes, which is read each time it is needed.
+template <class T> class Scalar {
+ public:
+  Scalar() = default;
+  explicit Scalar(py::handle h);
+  operator T() const { return read_ ? read_(at_) : value_; }
+
+ private:
+  T (*read_)(const void*) = nullptr;
+  const void* at_ = nullptr;
+  T value_{};
+};
+using Real = Scalar<double>;
+using Whole = Scalar<std::int64_t>;
 int find_activation(std::string_view name);  // -1: not known here
 bool needs_input(int act);
+
+py::object cast(const Array& out, const Array& x);
 
 [[noreturn]] void shape_error(const char* kernel, std::initializer_list<std::pair<const char*, const Array*>> arrays);
 
@@ -69,26 +90,34 @@ template <class F> void by_type(Type type, F f) {
   else f(double());
 }
 
-// Run a kernel on as many threads as its work (about: floating-point operations) is worth.
-template <class Args> void launch(Kernel<Args> kernel, const Args& args, double work) {
-  constexpr double kRelease = 2e5, kThread = 5e6;
+// Run a kernel on as many threads as its work (about: floating-point operations) is worth; or record it.
+template <class Args, class Prepare = Nothing>
+void launch(Kernel<Args> kernel, const Args& args, double work, const Prepare& prepare = {}) {
+  constexpr double kRelease = 2e5;
+  Call<Args, Prepare> call{kernel, args, prepare};
+  if (recording()) return recording()->add(call, work);
+  call.begin(&call);
   std::optional<py::gil_scoped_release> release;
   if (work >= kRelease) release.emplace();
-  struct Call { Kernel<Args> kernel; const Args* args; } call{kernel, &args};
-  const double worth = work / kThread;
-  const int parts = worth < 2 ? 1 : worth < thread_count() ? int(worth) : thread_count();
   FlushDenormals flush;
-  run_parts([](const void* c, Part part) {
-    const Call& call = *static_cast<const Call*>(c);
-    call.kernel(*call.args, part);
-  }, &call, parts);
+  run_parts(call.run, &call, parts_for(work));
 }
 
 // What one element costs, in floating-point operations: cheap ones are bound by memory.
 constexpr double kCheap = 10, kCostly = 40;
 
+void bind_elementwise(py::module_& m);
 void bind_kernels(py::module_& m);
+void bind_program(py::module_& m);
 void bind_rows(py::module_& m);
 void bind_updates(py::module_& m);
 
 }  // namespace gpunet
+
+template <class T> struct pybind11::detail::type_caster<gpunet::Scalar<T>> {
+  PYBIND11_TYPE_CASTER(gpunet::Scalar<T>, const_name("number"));
+  bool load(handle h, bool) {
+    value = gpunet::Scalar<T>(h);
+    return true;
+  }
+};

@@ -6,16 +6,6 @@ namespace {
 
 double activation_cost(int act) { return act <= find_activation("leaky_relu") ? kCheap : kCostly; }
 
-py::object elementwise(const char* name, Formula formula, const Array& out, const Array& x) {
-  if (!usable({&out}, {&x}) || !overlap_allowed({&out}, {&x}, {&x})) return declined();
-  if (!out.same_shape(x)) shape_error(name, {{"out", &out}, {"x", &x}});
-  by_type(out.type, [&](auto zero) {
-    using T = decltype(zero);
-    launch(table<T>().elementwise, {out.as<T>(), x.as<T>(), x.size, formula}, kCostly * x.size);
-  });
-  return done();
-}
-
 py::object activation(const Array& out, const Array& x, int act, double alpha) {
   if (act < 0 || !usable({&out}, {&x}) || !overlap_allowed({&out}, {&x}, {&x})) return declined();
   if (!out.same_shape(x)) shape_error("activation", {{"out", &out}, {"x", &x}});
@@ -132,15 +122,19 @@ py::object softmax(const char* name, bool log, const Array& out, const Array& x)
   return done();
 }
 
-Index checked_targets(const char* name, const Array& t, long cols) {
-  const Index target{t.data, t.type == Type::int64};
-  for (long i = 0; i < t.size; ++i)
-    if (target[i] < 0 || target[i] >= cols)
-      throw py::index_error(std::string(name) + ": row " + std::to_string(i) + " has target " +
-                            std::to_string(target[i]) + ", expected 0.." + std::to_string(cols - 1) +
-                            " (c = " + std::to_string(cols) + ")");
-  return target;
-}
+// Targets may change from step to step: they are looked at before each.
+struct TargetsInRange {
+  const char* name;
+  long rows;
+  template <class T> void operator()(CrossEntropy<T>& c) const {
+    if (c.target.within(rows, c.cols)) return;
+    for (long i = 0;; ++i)
+      if (c.target[i] < 0 || c.target[i] >= c.cols)
+        throw py::index_error(std::string(name) + ": row " + std::to_string(i) + " has target " +
+                              std::to_string(c.target[i]) + ", expected 0.." + std::to_string(c.cols - 1) +
+                              " (c = " + std::to_string(c.cols) + ")");
+  }
+};
 
 py::object cross_entropy(const Array& out, const Array& z, const Array& t, double smoothing) {
   const char* name = "softmax_cross_entropy";
@@ -148,27 +142,29 @@ py::object cross_entropy(const Array& out, const Array& z, const Array& t, doubl
   if (!overlap_allowed({&out}, {&z, &t})) return declined();
   const auto rows = z.shape[0], cols = z.shape[1];
   if (!t.is({rows}) || !out.is({rows})) shape_error(name, {{"out", &out}, {"z", &z}, {"t", &t}});
-  const Index target = checked_targets(name, t, cols);
+  const Index target{t.data, t.type == Type::int64};
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
-    launch(table<T>().cross_entropy, {out.as<T>(), nullptr, z.as<T>(), target, rows, cols, smoothing},
-           kCostly * z.size);
+    launch(table<T>().cross_entropy, {out.as<T>(), {}, z.as<T>(), target, rows, cols, smoothing},
+           kCostly * z.size, TargetsInRange{name, rows});
   });
   return done();
 }
 
 py::object cross_entropy_vjp(const Array& out, const Array& g, const Array& z, const Array& t, double smoothing) {
   const char* name = "softmax_cross_entropy_vjp";
-  if (!usable({&out}, {&g, &z}) || !t.indexes() || z.rank != 2 || g.rank != 1) return declined();
+  if (!usable({&out}, {&g, &z}, {&g}) || !t.indexes() || z.rank != 2 || g.rank != 1) return declined();
+  const bool one = g.strides[0] == 0;  // broadcast, as the gradient of a mean is
+  if (!one && !g.contiguous) return declined();
   if (!overlap_allowed({&out}, {&g, &z, &t}, {&z})) return declined();
   const auto rows = z.shape[0], cols = z.shape[1];
   if (!t.is({rows}) || !g.is({rows}) || !out.same_shape(z))
     shape_error(name, {{"out", &out}, {"g", &g}, {"z", &z}, {"t", &t}});
-  const Index target = checked_targets(name, t, cols);
+  const Index target{t.data, t.type == Type::int64};
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
-    launch(table<T>().cross_entropy_vjp, {out.as<T>(), g.as<T>(), z.as<T>(), target, rows, cols, smoothing},
-           kCostly * z.size);
+    launch(table<T>().cross_entropy_vjp, {out.as<T>(), {g.as<T>(), 1, one}, z.as<T>(), target, rows, cols, smoothing},
+           kCostly * z.size, TargetsInRange{name, rows});
   });
   return done();
 }
@@ -178,9 +174,6 @@ py::object cross_entropy_vjp(const Array& out, const Array& g, const Array& z, c
 void bind_kernels(py::module_& m) {
   using py::arg, py::handle, py::kw_only;
   using Name = std::string_view;
-  m.def("exp", [](handle out, handle x) { return elementwise("exp", Formula::exp, out, x); }, arg("out"), arg("x"));
-  m.def("log", [](handle out, handle x) { return elementwise("log", Formula::log, out, x); }, arg("out"), arg("x"));
-  m.def("erf", [](handle out, handle x) { return elementwise("erf", Formula::erf, out, x); }, arg("out"), arg("x"));
   m.def("activation",
         [](handle out, handle x, Name act, double alpha) { return activation(out, x, find_activation(act), alpha); },
         arg("out"), arg("x"), kw_only(), arg("act"), arg("alpha"));

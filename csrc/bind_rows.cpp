@@ -1,23 +1,50 @@
-// Bindings of the kernels that pick, add up and drop: gather, scatter_add, dropout.
+// Bindings of the kernels that pick, copy, add up and drop rows.
 #include "bind.h"
 
 namespace gpunet {
 namespace {
 
-Index checked_rows(const char* name, const Array& rows, long length) {
-  const Index index{rows.data, rows.type == Type::int64};
-  for (long i = 0; i < rows.size; ++i)
-    if (index[i] < 0 || index[i] >= length)
-      throw py::index_error(std::string(name) + ": rows[" + std::to_string(i) + "] is " + std::to_string(index[i]) +
-                            ", expected 0.." + std::to_string(length - 1) + " (length " + std::to_string(length) +
-                            ")");
-  return index;
+Index index_of(const Array& rows) { return {rows.data, rows.type == Type::int64}; }
+
+// Row or column numbers may change from step to step: they are looked at before each.
+struct InRange {
+  const char* name;
+  bool columns;
+  Index index;
+  long n, length;
+
+  template <class Args> void operator()(Args&) const {
+    if (index.within(n, length)) return;
+    for (long i = 0;; ++i)
+      if (index[i] < 0 || index[i] >= length) fail(i);
+  }
+  [[noreturn]] void fail(long i) const {
+    const std::string at = std::to_string(i), got = std::to_string(index[i]), all = std::to_string(length);
+    throw py::index_error(name + (columns ? ": index " + got + " is out of range for " + all + " columns, in row " + at
+                                          : ": rows[" + at + "] is " + got + ", expected 0.." +
+                                                std::to_string(length - 1) + " (length " + all + ")"));
+  }
+};
+
+bool is_index(const Array& a) {
+  return a.plain && a.contiguous && (a.type == Type::int32 || a.type == Type::int64);
 }
 
-// many: (n, ...), few: (length, ...): the same but for the first axis.
-bool same_rows(const Array& many, const Array& few, long n) {
-  return many.rank == few.rank && many.shape[0] == n &&
-         std::equal(many.shape + 1, many.shape + many.rank, few.shape + 1);
+bool usable_bytes(const Array& out, const Array& x) {
+  return out.data && x.data && out.contiguous && x.contiguous && out.writeable && out.item == x.item;
+}
+
+// The same element type, and none that holds Python objects (V may).
+bool same_dtype(const py::handle& a, const py::handle& b) {
+  const auto dtype = [](py::handle h) { return py::reinterpret_borrow<py::array>(h).dtype(); };
+  const py::dtype type = dtype(a);
+  return dtype(b).equal(type) && type.kind() != 'O' && type.kind() != 'V';
+}
+
+// many: the shape of rows, then that of one row of few.
+bool same_rows(const Array& many, const Array& few, const Array& rows) {
+  return many.rank == few.rank - 1 + rows.rank && std::equal(rows.shape, rows.shape + rows.rank, many.shape) &&
+         std::equal(few.shape + 1, few.shape + few.rank, many.shape + rows.rank);
 }
 
 long row_size(const Array& a) {
@@ -26,41 +53,129 @@ long row_size(const Array& a) {
   return size;
 }
 
-py::object gather(const py::object& out_object, const py::object& x_object, const Array& rows) {
-  const Array out(out_object), x(x_object);
-  if (!out.data || !x.data || !out.contiguous || !x.contiguous || !out.writeable || x.rank < 1) return declined();
-  if (!rows.indexes() || !overlap_allowed({&out}, {&x, &rows})) return declined();
-  const auto dtype = [](const py::object& o) { return py::reinterpret_borrow<py::array>(o).dtype(); };
-  const py::dtype type = dtype(x_object);
-  if (!dtype(out_object).equal(type) || type.kind() == 'O' || type.kind() == 'V') return declined();  // V may hold O
-  if (!same_rows(out, x, rows.size)) shape_error("gather", {{"out", &out}, {"x", &x}, {"rows", &rows}});
-  const Index index = checked_rows("gather", rows, x.shape[0]);
+py::object gather(py::handle out_handle, py::handle x_handle, const Array& rows) {
+  const Array out(out_handle), x(x_handle);
+  if (!usable_bytes(out, x) || !same_dtype(out_handle, x_handle) || x.rank < 1) return declined();
+  if (!is_index(rows) || !overlap_allowed({&out}, {&x, &rows})) return declined();
+  if (!same_rows(out, x, rows)) shape_error("gather", {{"out", &out}, {"x", &x}, {"rows", &rows}});
+  const Index index = index_of(rows);
   const long bytes = row_size(x) * x.item;
-  launch(kernels().gather, {out.as<char>(), x.as<char>(), index, rows.size, bytes}, kCheap / 4 * rows.size * bytes);
+  launch(kernels().gather, {out.as<char>(), x.as<char>(), index, rows.size, bytes}, kCheap / 4 * rows.size * bytes,
+         InRange{"gather", false, index, rows.size, x.shape[0]});
   return done();
 }
 
-py::object scatter_add(const Array& out, const Array& g, const Array& rows) {
-  if (!usable({&out}, {&g}) || !rows.indexes() || out.rank < 1) return declined();
-  if (!overlap_allowed({&out}, {&g, &rows})) return declined();
-  if (!same_rows(g, out, rows.size)) shape_error("scatter_add", {{"out", &out}, {"g", &g}, {"rows", &rows}});
-  const Index index = checked_rows("scatter_add", rows, out.shape[0]);
+py::object slice_rows(py::handle out_handle, py::handle x_handle, py::handle cursor) {
+  const Array out(out_handle), x(x_handle), at(cursor);
+  if (at.rank != 0 || (at.data && at.type != Type::int64 && at.type != Type::int32)) return declined();
+  if (!usable_bytes(out, x) || !same_dtype(out_handle, x_handle) || x.rank < 1 || out.rank != x.rank) return declined();
+  if (!overlap_allowed({&out}, {&x})) return declined();
+  const long bytes = row_size(x) * x.item, size = out.shape[0], length = x.shape[0];
+  const char* first = x.as<char>();
+  const Whole start(cursor);
+  launch(kernels().copy, {out.as<char>(), first, 1, out.size * out.item, 0, 0}, kCheap / 4 * out.size * out.item,
+         [=](Copy& c) {
+           const long at = start;
+           if (at < 0 || at + size > length)
+             throw py::index_error("slice_rows: rows " + std::to_string(at) + " to " + std::to_string(at + size - 1) +
+                                   " of " + std::to_string(length));
+           c.x = first + at * bytes;
+         });
+  return done();
+}
+
+py::object pick(py::handle out_handle, py::handle x_handle, const Array& columns) {
+  const Array out(out_handle), x(x_handle);
+  if (!usable_bytes(out, x) || !same_dtype(out_handle, x_handle) || x.rank < 1 || !is_index(columns)) return declined();
+  if (!overlap_allowed({&out}, {&x, &columns})) return declined();
+  const long cols = x.shape[x.rank - 1];
+  if (!out.same_shape(columns) || out.rank != x.rank - 1 || !std::equal(out.shape, out.shape + out.rank, x.shape))
+    shape_error("pick", {{"out", &out}, {"x", &x}, {"t", &columns}});
+  const Index index = index_of(columns);
+  launch(kernels().pick, {out.as<char>(), x.as<char>(), index, out.size, cols, out.item}, kCheap * out.size,
+         InRange{"pick", true, index, out.size, cols});
+  return done();
+}
+
+py::object one_hot(const Array& out, const Array& columns) {
+  if (!usable({&out}, {}) || !is_index(columns) || out.rank != columns.rank + 1) return declined();
+  if (!overlap_allowed({&out}, {&columns})) return declined();
+  if (!std::equal(columns.shape, columns.shape + columns.rank, out.shape))
+    shape_error("one_hot", {{"out", &out}, {"t", &columns}});
+  const long cols = out.shape[out.rank - 1];
+  const Index index = index_of(columns);
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
-    launch(table<T>().scatter_add, {out.as<T>(), g.as<T>(), index, rows.size, long(out.shape[0]), row_size(out)},
-           kCheap * (out.size + g.size));
+    launch(table<T>().one_hot, {out.as<T>(), index, columns.size, cols}, kCheap * out.size,
+           InRange{"one_hot", true, index, columns.size, cols});
   });
   return done();
 }
 
-py::object dropout(const Array& out, const Array& x, double rate, long long step, unsigned long long seed,
-                   unsigned stream) {
-  if (!(rate >= 0 && rate < 1)) return declined();
-  if (!usable({&out}, {&x}) || !overlap_allowed({&out}, {&x}, {&x})) return declined();
+// Rows of bytes; nothing where they already stand in their place.
+void launch_copy(const Copy& c) {
+  if (c.out != c.x) launch(kernels().copy, c, kCheap / 4 * c.rows * c.bytes);
+}
+
+py::object copy(py::handle out_handle, py::handle x_handle) {
+  const Array out(out_handle), x(x_handle);
+  if (x.data && !x.contiguous && out.type == x.type) return cast(out, x);  // whose rows may lie apart
+  if (!usable_bytes(out, x) || !same_dtype(out_handle, x_handle)) return declined();
+  if (!overlap_allowed({&out}, {&x}, {&x})) return declined();
+  if (!out.same_shape(x)) shape_error("copy", {{"out", &out}, {"x", &x}});
+  launch_copy({out.as<char>(), x.as<char>(), 1, x.size * x.item, 0, 0});
+  return done();
+}
+
+// Pieces side by side: rows of `out` are filled from left to right. pack is this with one row.
+py::object join(const char* name, py::handle out_handle, const py::args& pieces, int axis) {
+  const Array out(out_handle);
+  long rows = 1, filled = 0;
+  for (int i = 0; i < axis; ++i) rows *= out.shape[i];
+  const long out_row = rows ? out.size * out.item / rows : 0;
+  for (py::handle piece : pieces) {
+    const Array x(piece);
+    if (!usable_bytes(out, x) || !same_dtype(out_handle, piece)) return declined();
+    const bool there = rows == 1 && x.as<char>() == out.as<char>() + filled;
+    if (!there && !overlap_allowed({&out}, {&x})) return declined();
+    filled += rows ? x.size * x.item / rows : 0;
+  }
+  if (filled != out_row) shape_error(name, {{"out", &out}});
+  char* to = out.as<char>();
+  for (py::handle piece : pieces) {
+    const Array x(piece);
+    const long bytes = rows ? x.size * x.item / rows : 0;
+    launch_copy({to, x.as<char>(), rows, bytes, out_row, bytes});
+    to += bytes;
+  }
+  return done();
+}
+
+py::object scatter_add(const Array& out, const Array& g, const Array& rows) {
+  if (!usable({&out}, {&g}) || !is_index(rows) || out.rank < 1) return declined();
+  if (!overlap_allowed({&out}, {&g, &rows})) return declined();
+  if (!same_rows(g, out, rows)) shape_error("scatter_add", {{"out", &out}, {"g", &g}, {"rows", &rows}});
+  const Index index = index_of(rows);
+  by_type(out.type, [&](auto zero) {
+    using T = decltype(zero);
+    launch(table<T>().scatter_add, {out.as<T>(), g.as<T>(), index, rows.size, long(out.shape[0]), row_size(out)},
+           kCheap * (out.size + g.size), InRange{"scatter_add", false, index, rows.size, out.shape[0]});
+  });
+  return done();
+}
+
+py::object dropout(const Array& out, const Array& x, Real rate, Whole step, unsigned long long seed, unsigned stream) {
+  const auto good = [](double r) { return r >= 0 && r < 1; };
+  if (!good(rate) || !usable({&out}, {&x}) || !overlap_allowed({&out}, {&x}, {&x})) return declined();
   if (!out.same_shape(x)) shape_error("dropout", {{"out", &out}, {"x", &x}});
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
-    launch(table<T>().dropout, {out.as<T>(), x.as<T>(), x.size, rate, seed, stream, unsigned(step)}, kCostly * x.size);
+    launch(table<T>().dropout, {out.as<T>(), x.as<T>(), x.size, 0, seed, stream, 0}, kCostly * x.size,
+           [=](Dropout<T>& d) {
+             d.rate = rate, d.step = unsigned(std::int64_t(step));
+             if (!good(d.rate))
+               throw py::value_error("dropout: the rate is a probability in [0, 1), got " + std::to_string(d.rate));
+           });
   });
   return done();
 }
@@ -68,15 +183,24 @@ py::object dropout(const Array& out, const Array& x, double rate, long long step
 }  // namespace
 
 void bind_rows(py::module_& m) {
-  using py::arg, py::handle, py::kw_only, py::object;
-  m.def("gather", [](const object& out, const object& x, handle rows) { return gather(out, x, rows); }, arg("out"),
-        arg("x"), arg("rows"));
+  using py::arg, py::handle, py::kw_only;
+  m.def("gather", [](handle out, handle x, handle rows) { return gather(out, x, rows); }, arg("out"), arg("x"),
+        arg("rows"));
+  m.def("slice_rows", [](handle out, handle x, handle start, handle) { return slice_rows(out, x, start); }, arg("out"),
+        arg("x"), arg("start"), kw_only(), arg("size"));  // size is out's length
+  m.def("pick", [](handle out, handle x, handle t) { return pick(out, x, t); }, arg("out"), arg("x"), arg("t"));
+  m.def("one_hot", [](handle out, handle t, handle, handle) { return one_hot(out, t); }, arg("out"), arg("t"),
+        kw_only(), arg("n"), arg("dtype"));  // as out has them
+  m.def("copy", [](handle out, handle x) { return copy(out, x); }, arg("out"), arg("x"));
+  m.def("pack", [](handle out, const py::args& xs) { return join("pack", out, xs, 0); }, arg("out"));
+  m.def("concat", [](handle out, const py::args& xs, int axis) { return join("concat", out, xs, axis); }, arg("out"),
+        kw_only(), arg("axis"));
   m.def("scatter_add", [](handle out, handle g, handle rows, long) { return scatter_add(out, g, rows); }, arg("out"),
         arg("g"), arg("rows"), kw_only(), arg("n") = 0);  // n is out's length, which out tells
   m.def("dropout",
-        [](handle out, handle x, handle rate, handle step, py::int_ seed, py::int_ stream) {
+        [](handle out, handle x, Real rate, Whole step, py::int_ seed, py::int_ stream) {
           const auto low = [](py::handle n) { return PyLong_AsUnsignedLongLongMask(n.ptr()); };
-          return dropout(out, x, scalar(rate), integer(step), low(seed), unsigned(low(stream)));
+          return dropout(out, x, rate, step, low(seed), unsigned(low(stream)));
         },
         arg("out"), arg("x"), arg("rate"), arg("step"), kw_only(), arg("seed"), arg("stream"));
 }

@@ -9,10 +9,10 @@ namespace {
 // One flat vector that changes; an optimizer that lacks m or v passes none.
 struct Pair { const Array *out, *in; };
 
-template <class Rule>
+// `make` gives the rule of a step, from numbers that may have changed since the last.
+template <class Rule, class Make>
 py::object update(const char* name, Kernel<Update<float, Rule>> Table<float>::*f32,
-                  Kernel<Update<double, Rule>> Table<double>::*f64, Pair p, Pair m, Pair v, const Array& g,
-                  const Rule& rule) {
+                  Kernel<Update<double, Rule>> Table<double>::*f64, Pair p, Pair m, Pair v, const Array& g, Make make) {
   const Pair pairs[] = {p, m, v};
   for (const Pair& a : pairs) {
     if (!a.out) continue;
@@ -26,24 +26,27 @@ py::object update(const char* name, Kernel<Update<float, Rule>> Table<float>::*f
     const auto change = [](Pair a) {
       return a.out ? Change<T>{a.out->template as<T>(), a.in->template as<T>()} : Change<T>{};
     };
-    const Update<T, Rule> u{change(p), change(m), change(v), g.as<T>(), g.size, rule};
-    if constexpr (std::is_same_v<T, float>) launch(table<T>().*f32, u, 2 * kCheap * g.size);
-    else launch(table<T>().*f64, u, 2 * kCheap * g.size);
+    const Update<T, Rule> u{change(p), change(m), change(v), g.as<T>(), g.size, Rule{}};
+    const auto prepare = [make](Update<T, Rule>& each) { each.rule = make(); };
+    if constexpr (std::is_same_v<T, float>) launch(table<T>().*f32, u, 2 * kCheap * g.size, prepare);
+    else launch(table<T>().*f64, u, 2 * kCheap * g.size, prepare);
   });
   return done();
 }
 
-#define GPUNET_UPDATE(name, p, m, v, g, rule) update(#name, &Table<float>::name, &Table<double>::name, p, m, v, g, rule)
+#define GPUNET_UPDATE(name, p, m, v, g, make) update(#name, &Table<float>::name, &Table<double>::name, p, m, v, g, make)
 
-AdamRule adam_rule(double t, double lr, double beta1, double beta2, double eps, double decay, bool decoupled) {
-  const double root = 1 / std::sqrt(1 - std::pow(beta2, t)), moment = lr / (1 - std::pow(beta1, t));
+AdamRule adam_rule(std::int64_t t, double lr, double beta1, double beta2, double eps, double decay, bool decoupled) {
+  const double root = 1 / std::sqrt(1 - std::pow(beta2, double(t))), moment = lr / (1 - std::pow(beta1, double(t)));
   return {beta1, beta2, eps, root, moment, 0, decoupled ? 1 - lr * decay : 1, decoupled ? 0 : decay};
 }
 
 // Dozat 2016, with PyTorch's schedule of momenta; mu is their product so far and becomes the new one.
-AdamRule nadam_rule(double t, double lr, double beta1, double beta2, double eps, double decay, double momentum_decay,
-                    bool decoupled, double& mu) {
-  const auto momentum = [&](double at) { return beta1 * (1 - 0.5 * std::pow(0.96, at * momentum_decay)); };
+AdamRule nadam_rule(std::int64_t t, double lr, double beta1, double beta2, double eps, double decay,
+                    double momentum_decay, bool decoupled, double& mu) {
+  const auto momentum = [&](std::int64_t at) {
+    return beta1 * (1 - 0.5 * std::pow(0.96, double(at) * momentum_decay));
+  };
   AdamRule rule = adam_rule(t, lr, beta1, beta2, eps, decay, decoupled);
   mu *= momentum(t);
   rule.gradient = lr * (1 - momentum(t)) / (1 - mu);
@@ -56,61 +59,59 @@ AdamRule nadam_rule(double t, double lr, double beta1, double beta2, double eps,
 void bind_updates(py::module_& m) {
   using py::arg, py::handle, py::kw_only;
   m.def("sgd",
-        [](handle p1, handle m1, handle p, handle g, handle m, handle lr, handle momentum, handle decay,
-           bool nesterov) {
+        [](handle p1, handle m1, handle p, handle g, handle m, Real lr, Real momentum, Real decay, bool nesterov) {
           const Array out_p(p1), out_m(m1), in_p(p), in_g(g), in_m(m);
           return GPUNET_UPDATE(sgd, (Pair{&out_p, &in_p}), (Pair{&out_m, &in_m}), Pair{}, in_g,
-                               (SgdRule{scalar(lr), scalar(momentum), scalar(decay), nesterov}));
+                               ([=] { return SgdRule{lr, momentum, decay, nesterov}; }));
         },
         arg("p1"), arg("m1"), arg("p"), arg("g"), arg("m"), arg("lr"), arg("momentum"), arg("decay"), kw_only(),
         arg("nesterov"));
   m.def("adagrad",
-        [](handle p1, handle v1, handle p, handle g, handle v, handle lr, handle eps, handle decay) {
+        [](handle p1, handle v1, handle p, handle g, handle v, Real lr, Real eps, Real decay) {
           const Array out_p(p1), out_v(v1), in_p(p), in_g(g), in_v(v);
           return GPUNET_UPDATE(adagrad, (Pair{&out_p, &in_p}), Pair{}, (Pair{&out_v, &in_v}), in_g,
-                               (AdagradRule{scalar(lr), scalar(eps), scalar(decay)}));
+                               ([=] { return AdagradRule{lr, eps, decay}; }));
         },
         arg("p1"), arg("v1"), arg("p"), arg("g"), arg("v"), arg("lr"), arg("eps"), arg("decay"));
   m.def("rmsprop",
-        [](handle p1, handle v1, handle m1, handle p, handle g, handle v, handle m, handle lr, handle rho, handle eps,
-           handle momentum, handle decay) {
+        [](handle p1, handle v1, handle m1, handle p, handle g, handle v, handle m, Real lr, Real rho, Real eps,
+           Real momentum, Real decay) {
           const Array out_p(p1), out_v(v1), out_m(m1), in_p(p), in_g(g), in_v(v), in_m(m);
           return GPUNET_UPDATE(rmsprop, (Pair{&out_p, &in_p}), (Pair{&out_m, &in_m}), (Pair{&out_v, &in_v}), in_g,
-                               (RmspropRule{scalar(lr), scalar(rho), scalar(eps), scalar(momentum), scalar(decay)}));
+                               ([=] { return RmspropRule{lr, rho, eps, momentum, decay}; }));
         },
         arg("p1"), arg("v1"), arg("m1"), arg("p"), arg("g"), arg("v"), arg("m"), arg("lr"), arg("rho"), arg("eps"),
         arg("momentum"), arg("decay"));
   m.def("adam",
-        [](handle p1, handle m1, handle v1, handle p, handle g, handle m, handle v, handle t, handle lr, handle beta1,
-           handle beta2, handle eps, handle decay, bool decoupled) {
+        [](handle p1, handle m1, handle v1, handle p, handle g, handle m, handle v, Whole t, Real lr, Real beta1,
+           Real beta2, Real eps, Real decay, bool decoupled) {
           const Array out_p(p1), out_m(m1), out_v(v1), in_p(p), in_g(g), in_m(m), in_v(v);
           return GPUNET_UPDATE(adam, (Pair{&out_p, &in_p}), (Pair{&out_m, &in_m}), (Pair{&out_v, &in_v}), in_g,
-                               adam_rule(double(integer(t)), scalar(lr), scalar(beta1), scalar(beta2), scalar(eps),
-                                         scalar(decay), decoupled));
+                               ([=] { return adam_rule(t, lr, beta1, beta2, eps, decay, decoupled); }));
         },
         arg("p1"), arg("m1"), arg("v1"), arg("p"), arg("g"), arg("m"), arg("v"), arg("t"), arg("lr"), arg("beta1"),
         arg("beta2"), arg("eps"), arg("decay"), kw_only(), arg("decoupled"));
   m.def("nadam",
-        [](handle p1, handle m1, handle v1, handle mu1, handle p, handle g, handle m, handle v, handle mu, handle t,
-           handle lr, handle beta1, handle beta2, handle eps, handle decay, handle momentum_decay, bool decoupled) {
+        [](handle p1, handle m1, handle v1, handle mu1, handle p, handle g, handle m, handle v, Real mu, Whole t,
+           Real lr, Real beta1, Real beta2, Real eps, Real decay, Real momentum_decay, bool decoupled) {
           const Array out_p(p1), out_m(m1), out_v(v1), out_mu(mu1), in_p(p), in_g(g), in_m(m), in_v(v);
           if (out_mu.rank != 0 || !out_mu.plain || !out_mu.writeable || out_mu.type != Type::float64)
             return declined();
-          double product = scalar(mu);
-          const AdamRule rule = nadam_rule(double(integer(t)), scalar(lr), scalar(beta1), scalar(beta2), scalar(eps),
-                                           scalar(decay), scalar(momentum_decay), decoupled, product);
-          const py::object result = update("nadam", &Table<float>::adam, &Table<double>::adam, {&out_p, &in_p},
-                                           {&out_m, &in_m}, {&out_v, &in_v}, in_g, rule);
-          if (result.is_none()) *out_mu.as<double>() = product;
-          return result;
+          double* const product = out_mu.as<double>();
+          return update("nadam", &Table<float>::adam, &Table<double>::adam, {&out_p, &in_p}, {&out_m, &in_m},
+                        {&out_v, &in_v}, in_g, [=] {
+                          *product = mu;
+                          return nadam_rule(t, lr, beta1, beta2, eps, decay, momentum_decay, decoupled, *product);
+                        });
         },
         arg("p1"), arg("m1"), arg("v1"), arg("mu1"), arg("p"), arg("g"), arg("m"), arg("v"), arg("mu"), arg("t"),
-        arg("lr"), arg("beta1"), arg("beta2"), arg("eps"), arg("decay"), arg("momentum_decay"), kw_only(), arg("decoupled"));
+        arg("lr"), arg("beta1"), arg("beta2"), arg("eps"), arg("decay"), arg("momentum_decay"),
+        kw_only(), arg("decoupled"));
   m.def("lion",
-        [](handle p1, handle m1, handle p, handle g, handle m, handle lr, handle beta1, handle beta2, handle decay) {
+        [](handle p1, handle m1, handle p, handle g, handle m, Real lr, Real beta1, Real beta2, Real decay) {
           const Array out_p(p1), out_m(m1), in_p(p), in_g(g), in_m(m);
           return GPUNET_UPDATE(lion, (Pair{&out_p, &in_p}), (Pair{&out_m, &in_m}), Pair{}, in_g,
-                               (LionRule{scalar(lr), scalar(beta1), scalar(beta2), scalar(decay)}));
+                               ([=] { return LionRule{lr, beta1, beta2, decay}; }));
         },
         arg("p1"), arg("m1"), arg("p"), arg("g"), arg("m"), arg("lr"), arg("beta1"), arg("beta2"), arg("decay"));
 }

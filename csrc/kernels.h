@@ -4,6 +4,10 @@
 // split between them, so the bits do not depend on the count. Nothing here allocates, locks or knows Python.
 #pragma once
 
+#include <cstdint>
+
+#include "formulas.h"
+
 namespace gpunet {
 
 struct Part { int index, count; };
@@ -12,14 +16,36 @@ struct Part { int index, count; };
 struct Index {
   const void* data;
   bool wide;
+
   long long operator[](long i) const {
     return wide ? static_cast<const long long*>(data)[i] : static_cast<const int*>(data)[i];
   }
+  // Whether the first n are all within [0, length).
+  bool within(long n, long length) const {
+    return wide ? all_below(static_cast<const unsigned long long*>(data), n, length)
+                : all_below(static_cast<const unsigned*>(data), n, length);
+  }
+
+ private:
+  template <class U> static bool all_below(const U* rows, long n, long length) {
+    bool below = true;  // without a branch, so that it is done by vectors; a negative number is a large one
+    for (long i = 0; i < n; ++i) below &= rows[i] < static_cast<unsigned long long>(length);
+    return below;
+  }
 };
 
-enum class Formula { exp, log, erf };
+// An operand of an elementwise kernel, as rows: (i, j) stands at data[i * row + j], or at data[i * row] if a row holds
+// `one` number for all of its columns. The output is rows x cols without gaps.
+template <class T> struct Operand { const T* data; long row; bool one; };
+template <class T> struct UnaryArgs { T* out; Operand<T> x; long rows, cols; T low, high; };
+template <class T> struct BinaryArgs { T* out; Operand<T> x, y; long rows, cols; };
+template <class T> struct CompareArgs { bool* out; Operand<T> x, y; long rows, cols; };
+template <class T> struct Where { T* out; Operand<bool> condition; Operand<T> x, y; long rows, cols; };
+template <class To, class From> struct Cast { To* out; Operand<From> x; long rows, cols; };
 
-template <class T> struct Elementwise { T* out; const T* x; long n; Formula formula; };
+// x [before][n][after] -> out [before][after], the sums divided by `divisor`.
+template <class T> struct Reduce { T* out; const T* x; long before, n, after; T divisor; };
+
 template <class T> struct Activation { T* out; const T* x; long n; int act; T alpha; };
 template <class T> struct ActivationVjp { T* out; const T* g; const T* saved; long n; int act; T alpha; };
 
@@ -51,7 +77,7 @@ template <class T> struct Softmax { T* out; const T* z; long rows, cols; bool lo
 // Label smoothing e: the target distribution is (1 - e) at the target and e / cols everywhere.
 template <class T> struct CrossEntropy {
   T* out;        // losses [rows], or in the vjp [rows, cols]
-  const T* g;    // [rows], in the vjp
+  Operand<T> g;  // one for each row, or one for all of them, in the vjp
   const T* z;    // [rows, cols]
   Index target;  // [rows], in range: whoever calls has looked
   long rows, cols;
@@ -68,6 +94,9 @@ template <class T> struct Dropout {
 };
 
 struct Gather { char* out; const char* x; Index rows; long n, row_bytes; };
+struct Pick { char* out; const char* x; Index columns; long rows, cols, item; };
+template <class T> struct OneHot { T* out; Index columns; long rows, cols; };
+struct Copy { char* out; const char* x; long rows, bytes, out_row, x_row; };  // rows of so many bytes, so far apart
 template <class T> struct ScatterAdd { T* out; const T* g; Index rows; long n, length, width; };
 
 // Optimizers: flat vectors in, the new ones out, each `new` the same memory as its `old` or apart from it.
@@ -84,8 +113,33 @@ template <class T, class Rule> struct Update { Change<T> p, m, v; const T* g; lo
 
 template <class T> using Kernel = void (*)(const T&, Part);
 
+// One kernel for each row of a table of formulas.
+template <class Args, class Name> struct Formulas {
+  Kernel<Args> rows[int(Name::count)];
+  constexpr Kernel<Args> operator[](Name name) const { return rows[int(name)]; }
+};
+
+template <class T> struct Both {  // of two operands
+  Formulas<BinaryArgs<T>, Binary> binary;
+  Formulas<CompareArgs<T>, Compare> compare;
+  Kernel<Where<T>> where;
+};
+
+template <class To> struct Casts {
+  Kernel<Cast<To, float>> f32;
+  Kernel<Cast<To, double>> f64;
+  Kernel<Cast<To, int>> i32;
+  Kernel<Cast<To, std::int64_t>> i64;
+  Kernel<Cast<To, bool>> boolean;
+  Kernel<Cast<To, unsigned char>> u8;
+};
+
 template <class T> struct Table {
-  Kernel<Elementwise<T>> elementwise;
+  Formulas<UnaryArgs<T>, Unary> unary;
+  Both<T> both;
+  Casts<T> casts;
+  Kernel<Reduce<T>> sum, max, min;
+  Kernel<OneHot<T>> one_hot;
   Kernel<Activation<T>> activation;
   Kernel<ActivationVjp<T>> activation_vjp;
   Kernel<Product<T>> product;
@@ -104,6 +158,10 @@ template <class T> struct Table {
 struct Kernels {
   const char* name;
   Kernel<Gather> gather;
+  Kernel<Pick> pick;
+  Kernel<Copy> copy;
+  Both<std::int64_t> i64;
+  Casts<std::int64_t> i64_casts;
   Table<float> f32;
   Table<double> f64;
 };

@@ -2,5 +2,5 @@
 #include "kernels.inc"
 
 namespace gpunet {
-const Kernels avx2_kernels = {"avx2", gather, kTable<float>, kTable<double>};
+const Kernels avx2_kernels = all_kernels("avx2");
 }

@@ -2,5 +2,5 @@
 #include "kernels.inc"
 
 namespace gpunet {
-const Kernels avx512_kernels = {"avx512", gather, kTable<float>, kTable<double>};
+const Kernels avx512_kernels = all_kernels("avx512");
 }

@@ -2,5 +2,5 @@
 #include "kernels.inc"
 
 namespace gpunet {
-const Kernels portable_kernels = {"portable", gather, kTable<float>, kTable<double>};
+const Kernels portable_kernels = all_kernels("portable");
 }

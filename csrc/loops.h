@@ -1,6 +1,8 @@
 // Loops over flat vectors: activations, their slopes, plain formulas. The maths comes in, the loop is written once.
 #pragma once
 
+#include <type_traits>
+
 #include "activations.h"
 #include "kernels.h"
 #include "vec.h"
@@ -22,15 +24,6 @@ template <class T> Span share(long n, Part part) { return share(n, 64 / long(siz
 
 template <class T, class F> HD void map(T* out, const T* x, Span s, F f) {
   each_vector<T>(s.begin, s.end, [=](auto lanes, long i) { lanes.store(out + i, f(lanes.load(x + i))); });
-}
-
-template <class T> void elementwise(const Elementwise<T>& e, Part part) {
-  const Span s = share<T>(e.n, part);
-  switch (e.formula) {
-    case Formula::exp: return map(e.out, e.x, s, [](Vec<T> x) { return exp(x); });
-    case Formula::log: return map(e.out, e.x, s, [](Vec<T> x) { return log(x); });
-    case Formula::erf: return map(e.out, e.x, s, [](Vec<T> x) { return erf(x); });
-  }
 }
 
 // out = act(z) on a block of rows; the epilogue of a product is this on a tile that is still in the cache.
@@ -69,6 +62,7 @@ template <class T, class A> void slope_and_sum(const LinearVjp<T>& a, long matri
   constexpr long kRows = 128;
   T *dz = a.dz + matrix * a.rows * a.cols, *db = a.db + matrix * a.cols;
   const T *g = a.g + matrix * a.rows * a.cols, *saved = a.saved + matrix * a.rows * a.cols;
+  const bool stores = !std::is_same_v<A, act::identity> || dz != g;  // else it is there already
   each_vector<T>(cols.begin, cols.end, [&](auto lanes, long j) { lanes.store(db + j, Vec<T>{}); });
   for (long top = 0; top < a.rows; top += kRows) {
     const long bottom = top + kRows < a.rows ? top + kRows : a.rows;
@@ -76,7 +70,7 @@ template <class T, class A> void slope_and_sum(const LinearVjp<T>& a, long matri
       Vec<T> total{};
       for (long i = top * a.cols + j; i < bottom * a.cols; i += a.cols) {
         const Vec<T> d = lanes.load(g + i) * A::slope(lanes.load(saved + i), a.alpha);
-        lanes.store(dz + i, d);
+        if (stores) lanes.store(dz + i, d);
         total += d;
       }
       lanes.store(db + j, lanes.load(db + j) + total);

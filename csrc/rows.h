@@ -1,4 +1,4 @@
-// Rows picked, added up and dropped: gather, scatter_add, dropout.
+// Rows picked, copied, added up and dropped: gather, pick, one_hot, copy, scatter_add, dropout.
 #pragma once
 
 #include "loops.h"
@@ -7,10 +7,40 @@
 namespace gpunet {
 namespace {
 
+// Rows of a length known to the compiler are copied without a call.
+template <int known> HD void gather_rows(const Gather& g, Span s) {
+  const long bytes = known ? known : g.row_bytes;
+  for (long i = s.begin; i < s.end; ++i)
+    __builtin_memcpy(g.out + i * bytes, g.x + g.rows[i] * bytes, static_cast<unsigned long>(bytes));
+}
+
 inline void gather(const Gather& g, Part part) {
   const Span s = share(g.n, 1, part);
+  if (g.row_bytes == 4) gather_rows<4>(g, s);
+  else if (g.row_bytes == 8) gather_rows<8>(g, s);
+  else gather_rows<0>(g, s);
+}
+
+inline void pick(const Pick& p, Part part) {
+  const Span s = share(p.rows, 64, part);
   for (long i = s.begin; i < s.end; ++i)
-    __builtin_memcpy(g.out + i * g.row_bytes, g.x + g.rows[i] * g.row_bytes, static_cast<unsigned long>(g.row_bytes));
+    __builtin_memcpy(p.out + i * p.item, p.x + (i * p.cols + p.columns[i]) * p.item,
+                     static_cast<unsigned long>(p.item));
+}
+
+template <class T> void one_hot(const OneHot<T>& h, Part part) {
+  const Span s = share(h.rows, 64, part);
+  each_vector<T>(s.begin * h.cols, s.end * h.cols, [&](auto lanes, long j) { lanes.store(h.out + j, Vec<T>{}); });
+  for (long i = s.begin; i < s.end; ++i) h.out[i * h.cols + h.columns[i]] = T(1);
+}
+
+inline void copy(const Copy& c, Part part) {
+  const bool by_row = c.rows >= part.count;
+  const Span rows = by_row ? share(c.rows, 1, part) : Span{0, c.rows};
+  const Span bytes = by_row ? Span{0, c.bytes} : share(c.bytes, 64, part);
+  for (long i = rows.begin; i < rows.end; ++i)
+    __builtin_memcpy(c.out + i * c.out_row + bytes.begin, c.x + i * c.x_row + bytes.begin,
+                     static_cast<unsigned long>(bytes.end - bytes.begin));
 }
 
 // Each part owns columns and adds the rows in their order, so there is nothing to race for.

@@ -49,41 +49,109 @@ template <class T> void softmax(const Softmax<T>& s, Part part) {
   }
 }
 
+// Narrow rows, as logits often are, go by kLanes at a time and transposed: lane q of column[j] is element (q, j), and
+// what a row needs of its columns is done lane by lane.
+template <class T> struct Columns {
+  Vec<T> column[kLanes<T>];
+  long cols;
+
+  HD Columns(const T* z, int rows, long n) : cols(n) {
+    const First some{int(cols)};
+#pragma GCC unroll 16
+    for (int q = 0; q < kLanes<T>; ++q) column[q] = q < rows ? some.load(z + q * cols) : Vec<T>{};
+    transpose<T>(column);
+  }
+  HD Vec<T> largest() const {
+    Vec<T> top = column[0];
+    for (long j = 1; j < cols; ++j) top = column[j] > top ? column[j] : top;
+    return top;
+  }
+  HD Vec<T> mean() const {
+    Vec<T> total = column[0];
+    for (long j = 1; j < cols; ++j) total += column[j];
+    return total / T(cols);
+  }
+  // Each element becomes exp(z - top); their sums.
+  HD Vec<T> exp_sum(Vec<T> top) {
+    Vec<T> total{};
+    for (long j = 0; j < cols; ++j) total += column[j] = exp(column[j] - top);
+    return total;
+  }
+  HD void store_rows(T* out, int rows) {
+    const First some{int(cols)};
+    transpose<T>(column);
+#pragma GCC unroll 16
+    for (int q = 0; q < kLanes<T>; ++q)
+      if (q < rows) some.store(out + q * cols, column[q]);
+  }
+};
+
+// f(row, how many) for each vector of rows.
+template <class T, class F> HD void each_vector_of_rows(Span rows, F f) {
+  for (long i = rows.begin; i < rows.end; i += kLanes<T>)
+    f(i, int(rows.end - i < kLanes<T> ? rows.end - i : kLanes<T>));
+}
+
 // lse - (1 - e) z[t] - e mean(z), a vector of rows at a time so that they share one logarithm. Each term is taken
 // relative to the row's largest, so that large logits do not swallow the loss.
 template <class T> void cross_entropy(const CrossEntropy<T>& c, Part part) {
   constexpr int L = kLanes<T>;
-  const Span rows = share<T>(c.rows, part);
   const T e = T(c.smoothing);
-  for (long first = rows.begin; first < rows.end; first += L) {
-    T total[L], rest[L];
-    const int n = int(rows.end - first < L ? rows.end - first : L);
-    for (int q = 0; q < L; ++q) total[q] = 1, rest[q] = 0;
-    for (int q = 0; q < n; ++q) {
-      const T* z = c.z + (first + q) * c.cols;
-      const T top = row_largest(z, c.cols);
-      total[q] = row_exp_sum<T>(z, top, c.cols, nullptr);
-      rest[q] = (1 - e) * (top - z[c.target[first + q]]);
-      if (e != 0) rest[q] += e * (top - row_sum(z, c.cols) / T(c.cols));
+  each_vector_of_rows<T>(share<T>(c.rows, part), [&](long first, int n) {
+    T top[L], total[L], mean[L], right[L];
+    const T* z = c.z + first * c.cols;
+    for (int q = 0; q < L; ++q) right[q] = q < n ? z[q * c.cols + c.target[first + q]] : T(0);
+    if (c.cols <= L) {
+      Columns<T> columns(z, n, c.cols);
+      const Vec<T> largest = columns.largest();
+      store(top, largest);
+      if (e != 0) store(mean, columns.mean());
+      store(total, columns.exp_sum(largest));
+    } else {
+      for (int q = 0; q < L; ++q) top[q] = mean[q] = 0, total[q] = 1;
+      for (int q = 0; q < n; ++q, z += c.cols) {
+        top[q] = row_largest(z, c.cols), total[q] = row_exp_sum<T>(z, top[q], c.cols, nullptr);
+        if (e != 0) mean[q] = row_sum(z, c.cols) / T(c.cols);
+      }
     }
-    const Vec<T> loss = log(load(total)) + load(rest);
+    Vec<T> loss = log(load(total)) + (1 - e) * (load(top) - load(right));
+    if (e != 0) loss += e * (load(top) - load(mean));
     if (n == L) store(c.out + first, loss);
     else store_first(c.out + first, loss, n);
-  }
+  });
+}
+
+template <class T> void cross_entropy_vjp_row(const CrossEntropy<T>& c, long i) {
+  const T e = T(c.smoothing), floor = e / T(c.cols);
+  const T* z = c.z + i * c.cols;
+  T* out = c.out + i * c.cols;
+  const T g = c.g.data[c.g.one ? 0 : i], total = row_exp_sum(z, row_largest(z, c.cols), c.cols, out);
+  const T one = out[c.target[i]] / total;
+  map(out, out, {0, c.cols}, [=](Vec<T> v) { return g * (v / total - floor); });
+  out[c.target[i]] = g * (one - floor - (1 - e));
 }
 
 // g (softmax(z) - target distribution); out may be z.
 template <class T> void cross_entropy_vjp(const CrossEntropy<T>& c, Part part) {
+  constexpr int L = kLanes<T>;
   const Span rows = share(c.rows, 1, part);
-  const T e = T(c.smoothing), floor = e / T(c.cols);
-  for (long i = rows.begin; i < rows.end; ++i) {
-    const T* z = c.z + i * c.cols;
-    T* out = c.out + i * c.cols;
-    const T g = c.g[i], total = row_exp_sum(z, row_largest(z, c.cols), c.cols, out);
-    const T one = out[c.target[i]] / total;
-    map(out, out, {0, c.cols}, [=](Vec<T> v) { return g * (v / total - floor); });
-    out[c.target[i]] = g * (one - floor - (1 - e));
+  if (c.cols > L) {
+    for (long i = rows.begin; i < rows.end; ++i) cross_entropy_vjp_row(c, i);
+    return;
   }
+  const T e = T(c.smoothing), floor = e / T(c.cols);
+  each_vector_of_rows<T>(rows, [&](long first, int n) {
+    T target[L];
+    for (int q = 0; q < L; ++q) target[q] = q < n ? T(c.target[first + q]) : T(-1);
+    Columns<T> columns(c.z + first * c.cols, n, c.cols);
+    const Vec<T> total = columns.exp_sum(columns.largest());
+    const Vec<T> g = c.g.one ? all<Vec<T>>(*c.g.data) : First{n}.load(c.g.data + first);
+    const Vec<T> one = all<Vec<T>>(1 - e), each_target = load(target);
+    for (long j = 0; j < c.cols; ++j)
+      columns.column[j] =
+          g * (columns.column[j] / total - floor - (each_target == all<Vec<T>>(T(j)) ? one : Vec<T>{}));
+    columns.store_rows(c.out + first * c.cols, n);
+  });
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ namespace gpunet {
 namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(50);
+std::atomic<int> awake{0};  // how many StayAwake live
 
 void relax() {
 #if defined(__SSE2__)
@@ -71,7 +72,9 @@ class Worker {
   // sequentially consistent, so one of the two sees the other.
   void next() {
     const auto given = [this] { return busy_.load(); };
-    if (spin_until(given)) return;
+    do {
+      if (spin_until(given)) return;
+    } while (awake.load(std::memory_order_relaxed) > 0);
     std::unique_lock<std::mutex> lock(mutex_);
     asleep_.store(true);
     awake_.wait(lock, given);
@@ -138,6 +141,9 @@ thread_local Scratch own_scratch;
 int thread_count() { return count.load(std::memory_order_relaxed); }
 void set_thread_count(int n) { count.store(n, std::memory_order_relaxed); }
 
+StayAwake::StayAwake(bool wanted) : wanted_(wanted) { awake += wanted_; }
+StayAwake::~StayAwake() { awake -= wanted_; }
+
 void run_parts(Job job, const void* args, int parts) {
   if (parts <= 1) return job(args, {0, 1});
   (void)registered;
@@ -157,17 +163,19 @@ void* scratch(unsigned long bytes) {
 
 #if defined(__SSE2__)
 constexpr unsigned kFlush = 0x8040;  // flush to zero, denormals are zero
-FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(unsigned(saved_) | kFlush); }
+FlushDenormals::FlushDenormals(bool flush) : saved_(_mm_getcsr()) {
+  _mm_setcsr(flush ? unsigned(saved_) | kFlush : unsigned(saved_) & ~kFlush);
+}
 FlushDenormals::~FlushDenormals() { _mm_setcsr(unsigned(saved_)); }
 #elif defined(__aarch64__)
 constexpr unsigned long kFlush = 1ul << 24;
-FlushDenormals::FlushDenormals() {
+FlushDenormals::FlushDenormals(bool flush) {
   __asm__ volatile("mrs %0, fpcr" : "=r"(saved_));
-  __asm__ volatile("msr fpcr, %0" ::"r"(saved_ | kFlush));
+  __asm__ volatile("msr fpcr, %0" ::"r"(flush ? saved_ | kFlush : saved_ & ~kFlush));
 }
 FlushDenormals::~FlushDenormals() { __asm__ volatile("msr fpcr, %0" ::"r"(saved_)); }
 #else
-FlushDenormals::FlushDenormals() : saved_(0) {}
+FlushDenormals::FlushDenormals(bool) : saved_(0) {}
 FlushDenormals::~FlushDenormals() { (void)saved_; }
 #endif
 

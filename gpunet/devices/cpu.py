@@ -16,9 +16,11 @@ except ImportError:  # no compiler at installation: the ops' xp code serves; gpu
     _native = None  # type: ignore[assignment]
 
 KERNELS = (
+    "add", "sub", "mul", "div", "maximum", "minimum", "neg", "abs", "sign", "square", "sqrt", "exp", "log", "clip",
+    "eq", "ne", "lt", "le", "gt", "ge", "where", "cast", "sum", "mean", "max", "min",
     "activation", "activation_vjp", "linear", "linear_keep", "linear_vjp", "matmul",
     "softmax", "log_softmax", "softmax_cross_entropy", "softmax_cross_entropy_vjp",
-    "erf", "dropout", "gather", "scatter_add",
+    "erf", "dropout", "gather", "scatter_add", "slice_rows", "pick", "one_hot", "copy", "pack", "concat",
     "sgd", "adagrad", "rmsprop", "adam", "nadam", "lion",
 )  # fmt: skip
 
@@ -52,10 +54,8 @@ def open_cpu() -> CPU:
     wanted = environment.settings()
     if _native is None:
         if wanted.require_native:
-            raise DeviceError(
-                "GPUNET_REQUIRE_NATIVE is set, but gpunet._cpu (the C++ kernels) was not built. "
-                "Install a C++ compiler, then: pip install --force-reinstall gpunet"
-            )
+            problem = environment.native_problem()
+            raise DeviceError(f"GPUNET_REQUIRE_NATIVE is set, but the C++ kernels are {problem or 'missing'}")
         return CPU()
     if wanted.isa:
         try:

@@ -69,6 +69,7 @@ class Op:
         self.variadic = any(p.kind == p.VAR_POSITIONAL for p in parameters)
         self.outs, self.ins = tuple(arrays[:n_named_outs]), tuple(arrays[n_named_outs:])
         self.settings = tuple(p.name for p in parameters if p.kind == p.KEYWORD_ONLY)
+        self._names = frozenset(self.settings)
         self.defaults = {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY and p.default is not p.empty}
 
     def vjp(self, backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -183,8 +184,10 @@ class Op:
 
     def _fill(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Every setting is there, so that vjps and patterns can ask for it."""
+        if settings.keys() == self._names:
+            return settings
         full = {**self.defaults, **settings}
-        if len(full) != len(self.settings) or any(name not in full for name in self.settings):
+        if full.keys() != self._names:
             unknown = next((name for name in settings if name not in self.settings), None)
             if unknown is not None:
                 raise ConfigError(f"{self.name}: no setting {unknown!r}.{did_you_mean(unknown, self.settings)}")
@@ -228,7 +231,7 @@ class Op:
         return found
 
     def _bind(self, device: Device) -> Callable[..., Any]:
-        kernel, forward = device.kernels.get(self.kernel), self.forward
+        kernel, forward, n = device.kernels.get(self.kernel), self.forward, self.n_outs
         if kernel is None:
 
             def run(*arrays: Any, **settings: Any) -> None:
@@ -237,7 +240,9 @@ class Op:
 
             def run(*arrays: Any, **settings: Any) -> None:
                 if kernel(*arrays, **settings) is NotImplemented:
-                    forward(device, *arrays, **settings)
+                    plain = plain_copies(arrays[n:])
+                    if plain is None or kernel(*arrays[:n], *plain, **settings) is NotImplemented:
+                        forward(device, *arrays, **settings)
 
         return run
 
@@ -292,6 +297,12 @@ class Op:
         return f"<op {self.name}({', '.join(self.ins + tuple(f'{s}=' for s in self.settings))})>"
 
 
+def plain_copies(arrays: Sequence[Any]) -> list[Any] | None:
+    """For a kernel that declines the layout of views: the same with copies in their place; None if there are no views."""
+    plain = [a if a.flags.c_contiguous else a.copy() for a in arrays]
+    return plain if any(a is not b for a, b in zip(plain, arrays, strict=True)) else None
+
+
 def op(shape: Callable[..., Any], **kinds: Any) -> Callable[[Callable[..., Any]], Op]:
     """Make an Op of the forward function below: `@op(shape=same, elementwise=True)`."""
     return lambda forward: Op(forward, shape, **kinds)
@@ -316,9 +327,11 @@ class Composite(Op):
         self._specs: dict[Any, Any] = {}
 
     def __call__(self, *args: Any, **settings: Any) -> Any:
-        device = next((a.device for a in args if isinstance(a, Tensor)), None)
-        if device is not None and self.kernel in device.kernels:
-            return super().__call__(*args, **settings)
+        for a in args:
+            if a.__class__ is Tensor:
+                if self.kernel in a.device.kernels:
+                    return super().__call__(*args, **settings)
+                break
         return self.meaning(*args, **settings)
 
     def _forward(self, dev: Device, *arrays: Any, **settings: Any) -> None:
@@ -329,7 +342,7 @@ class Composite(Op):
             out[...] = value.value
 
     def _shape(self, *ins: Any, **settings: Any) -> Any:
-        key = tuple((a.shape, a.dtype) for a in ins), tuple(settings.items())
+        key = tuple([(a.shape, a.dtype) for a in ins]), tuple(settings.items())
         if key not in self._specs:
             specs = [Spec(tuple(a.shape), np.dtype(a.dtype)) for a in ins]
             with set_mode(trace=Recorder(), record=False):

@@ -7,14 +7,18 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from ..devices import Device
 from ..engine import Tensor, mode, set_mode
-from ..errors import GraphError, TraceError
+from ..errors import ConfigError, DeviceError, GraphError, TraceError, did_you_mean
 from .fuse import fuse
+from .native import NativeProgram
 from .program import Program
 from .simplify import simplify
 from .trace import Graph, trace
 
 log = logging.getLogger("gpunet")
+
+EXECUTORS = ("auto", "native", "python")
 
 
 def build(fn: Callable[..., Any], args: tuple[Tensor, ...]) -> Graph:
@@ -25,10 +29,15 @@ def build(fn: Callable[..., Any], args: tuple[Tensor, ...]) -> Graph:
 
 
 class Compiled:
-    """`compile(fn)`: call it as fn. `graph(*args)` and `program(*args)` show what runs."""
+    """`compile(fn)`: call it as fn. `graph(*args)` and `program(*args)` show what runs.
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self.fn = fn
+    executor: "native" (C++ runs the calls), "python", or "auto": native where the device has it.
+    """
+
+    def __init__(self, fn: Callable[..., Any], *, executor: str = "auto") -> None:
+        if executor not in EXECUTORS:
+            raise ConfigError(f"compile: no executor {executor!r}.{did_you_mean(executor, EXECUTORS)}")
+        self.fn, self.executor = fn, executor
         self.programs: dict[Any, list[Program]] = {}
         self.eagerly = ""  # why it cannot be traced, once that is known
         functools.update_wrapper(self, fn)
@@ -68,24 +77,30 @@ class Compiled:
 
     def program(self, *args: Tensor) -> Program:
         """The program for arguments of these shapes, made if it is not there yet."""
-        found = self.programs.setdefault(tuple(a.spec for a in args), [])
+        found = self.programs.setdefault(tuple([(a.value.shape, a.value.dtype) for a in args]), [])  # as Specs
         for program in found:
             if program.graph.guarded():
                 return program
         graph = build(self.fn, args)
         device = args[0].device if args else next(t.device for t in graph.held.values())
-        found.append(Program(graph, device))
+        found.append(self._executor(device)(graph, device))
         return found[-1]
+
+    def _executor(self, device: Device) -> type[Program]:
+        has_native = getattr(device, "native", None) is not None
+        if self.executor == "native" and not has_native:
+            raise DeviceError(f'compile: executor="native" wants C++ kernels; {device.description} has none')
+        return NativeProgram if has_native and self.executor != "python" else Program
 
     def graph(self, *args: Tensor) -> Graph:
         return self.program(*args).graph
 
 
-def compile(fn: Callable[..., Any]) -> Compiled:
+def compile(fn: Callable[..., Any], *, executor: str = "auto") -> Compiled:
     """fn, a function of Tensors that returns Tensors, as a program: traced once for each set of shapes, then run.
 
     States change by `assign`, gradients are taken inside by `gpunet.grad`. A function that asks for a Tensor's value
     (bool(), float(), ...) runs eagerly, and one line of the log names the reason; what it did in Python before it
     asked is then done twice.
     """
-    return Compiled(fn)
+    return Compiled(fn, executor=executor)

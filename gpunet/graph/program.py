@@ -11,7 +11,7 @@ import numpy as np
 from .. import ops
 from ..devices import Device
 from ..engine import Edge, Node, Tensor
-from ..errors import GraphError
+from ..errors import ConfigError, GraphError, RangeError
 from .plan import Plan, in_place
 from .trace import Graph
 
@@ -33,20 +33,23 @@ class Program:
 
     def __init__(self, graph: Graph, device: Device) -> None:
         self.graph, self.device = graph, device
+        self._runs: list[Callable[[], Any]] = []
         leaves = {node: self._leaf(node) for node in _leaves(graph)}
         self.plan = Plan(graph, leaves)
         self.arena = np.zeros(self.plan.arena_bytes + 256, np.uint8)
         self._start = -self.arena.ctypes.data % 256
         self.arrays: dict[Edge, Any] = {(node, 0): array for node, array in leaves.items()}
         self.calls = [call for node in graph.nodes if (call := self._place(node)) is not None]
-        self._runs: list[Callable[[], Any]] = []
         watched = {node for node, _ in graph.watched}
         for call in self.calls:
-            self._runs.append(self._bind(call))
+            self._add(call)
             if call.node in watched:
-                self._runs += [partial(_check, out) for out in call.outs]
-        self._runs += [partial(np.copyto, leaves[leaf], self.arrays[edge]) for leaf, edge in self._staged()]
+                for out in call.outs:
+                    self._watch(out)
+        for leaf, edge in self._staged():
+            self._copy(leaves[leaf], self.arrays[edge])
         self.outs = [self.arrays[edge] for edge in graph.outs]
+        self._states = [(state, leaves[leaf]) for leaf, state in graph.held.items() if leaf in leaves]
         self._versions = [v for leaf, _ in graph.stores if (v := graph.held[leaf].version) is not None]
 
     def _leaf(self, node: Node) -> Any:
@@ -62,8 +65,11 @@ class Program:
         assert node.op is not None
         ins = tuple(self.arrays[e] for e in node.inputs if e is not None)
         if node.op.view:
-            self.arrays[node, 0] = node.op.forward(self.device, *ins, **node.settings)
-            return None
+            made = self.arrays[node, 0] = node.op.forward(self.device, *ins, **node.settings)
+            if not made.size or np.may_share_memory(made, ins[0]):
+                return None
+            copy = Node(ops.copy, node.inputs, {}, tuple(e[0].specs[e[1]] for e in node.inputs if e is not None))
+            return Call(copy, (made.reshape(ins[0].shape),), ins)  # a reshape that cannot be a view
         for i, spec in enumerate(node.specs):
             root, at = self.plan.stores[node, i].root()
             if root.array is not None and not at and root.array.shape == spec.shape:
@@ -93,11 +99,6 @@ class Program:
                         f"plan: {node} would write over what it reads (output {i}); this is a bug in gpunet, please report it"
                     )
 
-    def _bind(self, call: Call) -> Callable[[], Any]:
-        op = call.node.op
-        assert op is not None
-        return partial(op.runner(self.device), *call.outs, *call.ins, **call.node.settings)
-
     def _staged(self) -> list[tuple[Node, Edge]]:
         """States' new values that are other states' old ones (a swap) are copied aside first."""
         late, staged = self.plan.late, []
@@ -105,7 +106,7 @@ class Program:
             source = self.arrays[edge]
             if any(other is not leaf and np.may_share_memory(source, self.plan.leaves[other]) for other, _ in late):
                 aside = np.empty_like(source)
-                self._runs.append(partial(np.copyto, aside, source))
+                self._copy(aside, source)
                 key = (Node(specs=edge[0].specs), edge[1])
                 self.arrays[key] = aside
                 staged.append((leaf, key))
@@ -115,8 +116,7 @@ class Program:
 
     def adopt(self) -> None:
         """A state that somebody gave another array meanwhile: its content moves in, for its memory is the program's."""
-        for node, state in self.graph.held.items():
-            mine = self.plan.leaves[node]
+        for state, mine in self._states:
             if state.value is not mine:
                 np.copyto(mine, state.value)
                 state.value = mine
@@ -130,23 +130,49 @@ class Program:
     def run(self, steps: int) -> int:
         """Run the whole program `steps` times; fewer are done if a watched value was not finite in the next."""
         self.adopt()
+        done = steps  # as far as anybody knows, should a kernel raise
+        try:
+            done = self._execute(steps)
+        except (IndexError, ValueError) as error:  # what a kernel found in the values of this step
+            kinds = {IndexError: RangeError, ValueError: ConfigError}
+            raise (kinds[type(error)](str(error)) if type(error) in kinds else error) from None
+        finally:
+            for version in self._versions:
+                version.count += done
+        return done
+
+    # ------------------------------------------------------------------ what another executor does in its own way
+
+    def _add(self, call: Call) -> None:
+        self._runs.append(self._bound(call))
+
+    def _watch(self, value: Any) -> None:
+        self._runs.append(partial(check_finite, value))
+
+    def _copy(self, to: Any, source: Any) -> None:
+        self._runs.append(partial(np.copyto, to, source))
+
+    def _execute(self, steps: int) -> int:
         done = 0
         try:
-            while done < steps:
+            for done in range(steps):  # noqa: B007 read below
                 for run in self._runs:
                     run()
-                done += 1
         except NotFinite:
-            steps = done
-        for version in self._versions:
-            version.count += done
-        return done
+            return done
+        return steps
+
+    def _bound(self, call: Call) -> Callable[[], Any]:
+        op = call.node.op
+        assert op is not None
+        return partial(op.runner(self.device), *call.outs, *call.ins, **call.node.settings)
 
     def __str__(self) -> str:
         return f"{len(self.calls)} calls, arena {self.plan.arena_bytes:,} bytes (at least {self.plan.bound:,} alive at once)\n{self.graph}"
 
 
-def _check(value: Any) -> None:
+def check_finite(value: Any) -> None:
+    """Raise NotFinite unless all of value is finite."""
     if not np.isfinite(value).all():
         raise NotFinite
 

@@ -94,14 +94,15 @@ def linear(
     """
     row = lookup(act)
     alpha = row.alpha if alpha is None else float(alpha)
-    if x.shape[-1:] != w.shape[-2:-1] or (b is not None and b.shape != w.shape[:-2] + w.shape[-1:]):
+    of_x, of_w = x.shape, w.shape
+    if of_x[-1:] != of_w[-2:-1] or (b is not None and b.shape != of_w[:-2] + of_w[-1:]):
         raise ShapeError(
             f"linear: x {x.shape} @ w {w.shape} + b {None if b is None else b.shape}: "
             f"x needs w's {w.shape[-2]} columns, b its {w.shape[-1]}"
         )
-    if w.ndim > 2 and x.shape[:-2] != w.shape[:-2]:
+    if len(of_w) > 2 and of_x[:-2] != of_w[:-2]:
         raise ShapeError(f"linear: a stack of weights {w.shape} takes a stack of as many inputs, got x {x.shape}")
-    if w.ndim == 2 and x.ndim != 2:
+    if len(of_w) == 2 and len(of_x) != 2:
         rows = reshape(x, shape=(-1, x.shape[-1]))
         return reshape(linear(rows, w, b, act=act, alpha=alpha), shape=(*x.shape[:-1], w.shape[-1]))
     if b is None:

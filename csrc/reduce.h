@@ -1,0 +1,73 @@
+// Sums, means and extremes over some neighbouring axes. The order is fixed, whatever the number of threads.
+#pragma once
+
+#include "loops.h"
+
+namespace gpunet {
+namespace {
+
+struct Sum {
+  template <class T> static T start() { return T(0); }
+  template <class V> static HD V join(V a, V b) { return a + b; }
+};
+struct Largest {  // so written, NaN stays NaN
+  template <class T> static T start() { return -infinity<T>(); }
+  template <class V> static HD V join(V a, V b) { return (b > a) | (b != b) ? b : a; }
+};
+struct Smallest {
+  template <class T> static T start() { return infinity<T>(); }
+  template <class V> static HD V join(V a, V b) { return (b < a) | (b != b) ? b : a; }
+};
+
+constexpr long kFolded = 128;  // vectors or rows that are joined before they meet the rest: float32 keeps its digits
+
+// n neighbours: four vectors at a time, which do not wait for each other.
+template <class T, class F> HD T fold_block(const T* x, long n) {
+  constexpr int L = kLanes<T>;
+  Vec<T> a = all<Vec<T>>(F::template start<T>()), b = a, c = a, d = a;
+  long i = 0;
+  for (; i + 4 * L <= n; i += 4 * L) {
+    a = F::join(a, load(x + i)), b = F::join(b, load(x + i + L));
+    c = F::join(c, load(x + i + 2 * L)), d = F::join(d, load(x + i + 3 * L));
+  }
+  each_vector<T>(i, n, [&](auto lanes, long j) { a = F::join(a, lanes.load_or(F::template start<T>(), x + j)); });
+  return across<T>(F::join(F::join(a, b), F::join(c, d)), [](T p, T q) { return F::join(p, q); });
+}
+
+template <class T, class F> HD T fold_row(const T* x, long n) {
+  constexpr long kBlock = kFolded * kLanes<T>;
+  T total = F::template start<T>();
+  for (long i = 0; i < n; i += kBlock) total = F::join(total, fold_block<T, F>(x + i, n - i < kBlock ? n - i : kBlock));
+  return total;
+}
+
+// n rows of `after` columns onto the columns [cols).
+template <class T, class F> HD void fold_columns(T* out, const T* x, long n, long after, Span cols) {
+  const auto start = all<Vec<T>>(F::template start<T>());
+  each_vector<T>(cols.begin, cols.end, [&](auto lanes, long j) {
+    Vec<T> total = start;
+    for (long top = 0; top < n; top += kFolded) {
+      const long bottom = top + kFolded < n ? top + kFolded : n;
+      Vec<T> block = start;
+      for (long i = top; i < bottom; ++i) block = F::join(block, lanes.load(x + i * after + j));
+      total = F::join(total, block);
+    }
+    lanes.store(out + j, total);
+  });
+}
+
+template <class T, class F> void reduce(const Reduce<T>& r, Part part) {
+  const bool by_row = r.after == 1 || r.before >= part.count;
+  const Span rows = by_row ? share(r.before, 1, part) : Span{0, r.before};
+  const Span cols = by_row ? Span{0, r.after} : share<T>(r.after, part);
+  for (long i = rows.begin; i < rows.end; ++i) {
+    const T* x = r.x + i * r.n * r.after;
+    T* out = r.out + i * r.after;
+    if (r.after == 1) *out = fold_row<T, F>(x, r.n);
+    else fold_columns<T, F>(out, x, r.n, r.after, cols);
+    if (r.divisor != 1) map(out, out, cols, [&](Vec<T> v) { return v / r.divisor; });
+  }
+}
+
+}  // namespace
+}  // namespace gpunet
