@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import DecliningCPU
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -201,7 +202,8 @@ def test_a_value_that_is_not_finite_ends_the_step_before_any_state_changes() -> 
 
 
 def test_a_sigmoid_neuron_written_out_is_one_op_forward_and_one_backward() -> None:
-    x, w, b = normal(6, 5), normal(5, 3, seed=1), normal(3, seed=2)
+    fused = DecliningCPU()  # has a kernel of every name, on every machine
+    x, w, b = (tensor(t, device=fused, requires_grad=True) for t in (normal(6, 5), normal(5, 3), normal(3)))
 
     def f() -> tuple[Tensor, ...]:
         loss = ops.mean(ops.square(1.0 / (1.0 + ops.exp(-(b + x @ w)))))
