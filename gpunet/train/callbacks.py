@@ -111,15 +111,15 @@ class Bar(Callback):
     def on_train_begin(self, trainer: Training) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
-        columns = ("epoch {task.fields[epoch]}", "{task.fields[figures]}")
+        wide = Column(no_wrap=True, min_width=len(f"epoch {trainer.epochs}/{trainer.epochs}"))
         self.progress = Progress(
-            TextColumn(columns[0]),
-            BarColumn(bar_width=20),
+            TextColumn("epoch {task.fields[epoch]}", table_column=wide),
+            BarColumn(bar_width=8),
             TimeRemainingColumn(),
-            TextColumn(columns[1]),
+            TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True)),
             console=Console(stderr=True),
-            refresh_per_second=10,
             auto_refresh=False,
         )
         self.progress.start()
@@ -129,26 +129,37 @@ class Bar(Callback):
 
     def on_chunk_end(self, trainer: Training, step: int) -> None:
         if time.perf_counter() - self.drawn > 0.1:
-            self._draw(trainer, step)
+            self._draw(trainer)
 
     def on_epoch_end(self, trainer: Training, epoch: int, logs: Logs) -> None:
         self.logs = logs
-        self._draw(trainer, trainer.step)
+        self.on_chunk_end(trainer, trainer.step)
 
     def on_train_end(self, trainer: Training) -> None:
-        self._draw(trainer, trainer.step)
+        self._draw(trainer)
         self.progress.stop()
 
     def on_train_break(self, trainer: Training) -> None:
         if self.progress is not None:
             self.progress.stop()  # gives the cursor back
 
-    def _draw(self, trainer: Training, step: int) -> None:
-        best = f" ★ (epoch {trainer.best_epoch})" if trainer.best_epoch else ""
-        text = f"{trainer.speed:,.0f} rows/s  {figures(self.logs)}{best}"
-        self.progress.update(self.task, completed=step, epoch=f"{trainer.epoch}/{trainer.epochs}", figures=text)
+    def _draw(self, trainer: Training) -> None:
+        """80 columns hold the loss, the last metric and the best epoch; the history has the rest."""
+        shown = dict([*self.logs.items()][:1] + [*self.logs.items()][-1:])
+        text = "  ".join([f"{compact(trainer.speed)} rows/s", *(f"{name} {value:.3g}" for name, value in shown.items())])
+        text += f" ★ {trainer.best_epoch}" if trainer.best_epoch else ""
+        epoch = f"{trainer.epoch}/{trainer.epochs}"
+        self.progress.update(self.task, completed=trainer.step, epoch=epoch, figures=text)
         self.progress.refresh()
         self.drawn = time.perf_counter()
+
+
+def compact(n: float) -> str:
+    """1.2M for 1,234,567."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if n >= size:
+            return f"{n / size:.{0 if n >= 10 * size else 1}f}{letter}"
+    return f"{n:.0f}"
 
 
 def figures(logs: Logs) -> str:
