@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 BLOCK_SECONDS = 0.1
+PAUSE_SECONDS = 0.15  # OpenBLAS's threads spin for 0.1 s after their last call, on the cores of whoever comes next
 Run = tuple[Callable[[], Any], int]  # what to time, and how many steps one call of it makes
 
 
@@ -396,6 +397,7 @@ def measure(workers: dict[str, Worker], name: str, rounds: int) -> dict[str, lis
     for _ in range(rounds):
         for peer in able:
             times[peer].append(workers[peer].ask("go"))
+            time.sleep(PAUSE_SECONDS)
     return times
 
 
