@@ -132,7 +132,7 @@ def _ragged(line: int, fields: int, layout: Layout) -> str:
     got = f"{fields:,} field" + "s" * (fields != 1)
     return (
         f"line {line:,}: {got}, expected {layout.width:,} (as in line {layout.line:,}); "
-        'on_bad_row="skip" leaves such rows out'
+        '--on-bad-row skip (on_bad_row="skip") leaves such rows out'
     )
 
 
