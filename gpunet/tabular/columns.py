@@ -17,6 +17,7 @@ A text not seen in training is treated as a blank, or joins the rare ones where 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -37,7 +38,7 @@ Matrix = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Treatment:
+class Treatment(ABC):
     """Turns the cells of the column `name` into float32 [rows, len(output_names)]. Its fields are all it knows."""
 
     kind: ClassVar[str]
@@ -49,15 +50,15 @@ class Treatment:
         return ""
 
     @property
-    def output_names(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def output_names(self) -> list[str]: ...
 
-    def describe(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def describe(self) -> str: ...
 
+    @abstractmethod
     def transform(self, column: Column, notes: list[str]) -> Matrix:
         """The column's numbers; what is odd about its cells is appended to `notes`."""
-        raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
         return {"kind": self.kind, **asdict(self)}
