@@ -310,11 +310,8 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(steps=STEPS, seed=st.integers(0, 10_000))
-def test_random_programs_agree_second_order_and_states_included(
-    steps: list[tuple[bool, int, int, int, int]], seed: int
-) -> None:
+def random_program(steps: list[tuple[bool, int, int, int, int]], seed: int) -> tuple[Any, Tensor]:
+    """A function with first and second gradients and a state it changes; and that state."""
     r = np.random.default_rng(seed)
     inputs = [tensor(r.uniform(-1, 1, (4, 4)), requires_grad=True) for _ in range(3)]
     state = tensor(r.uniform(-1, 1, (4, 4)))
@@ -332,6 +329,15 @@ def test_random_programs_agree_second_order_and_states_included(
         second = grad(ops.sum(loss) + sum(ops.sum(ops.square(g)) for g in first), inputs)
         return loss, *first, *second
 
+    return f, state
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS, seed=st.integers(0, 10_000))
+def test_random_programs_agree_second_order_and_states_included(
+    steps: list[tuple[bool, int, int, int, int]], seed: int
+) -> None:
+    f, state = random_program(steps, seed)
     start = state.numpy().copy()
     want = [t.numpy().copy() for _ in range(2) for t in f()] + [state.numpy().copy()]
     state.assign(tensor(start))

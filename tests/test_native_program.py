@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_graph import ONE, OPTIMIZERS, STEPS, TWO
+from test_graph import OPTIMIZERS, STEPS, random_program
 
 from gpunet import losses, nn, ops, optim
 from gpunet.data.batches import Batches
@@ -345,27 +345,13 @@ def test_an_error_of_a_callback_comes_through() -> None:
 def test_random_programs_have_the_bits_of_the_python_executor(
     steps: list[tuple[bool, int, int, int, int]], seed: int
 ) -> None:
-    results = [random_program(steps, seed, executor) for executor in EXECUTORS]
+    results = [run_twice(steps, seed, executor) for executor in EXECUTORS]
     for got, want in zip(*results, strict=True):
         np.testing.assert_array_equal(got, want)
 
 
-def random_program(steps: list[tuple[bool, int, int, int, int]], seed: int, executor: str) -> list[Array]:
-    r = np.random.default_rng(seed)
-    inputs = [tensor(r.uniform(-1, 1, (4, 4)), requires_grad=True) for _ in range(3)]
-    state = tensor(r.uniform(-1, 1, (4, 4)))
-
-    def f() -> tuple[Tensor, ...]:
-        pool = [*inputs, state]
-        for two, i, j, k, c in steps:
-            a, b = pool[i % len(pool)], pool[j % len(pool)]
-            pool.append(ops.tanh(TWO[k % len(TWO)](a, b) if two else ONE[k % len(ONE)](a)))
-            if c == 0:
-                state.assign(pool[-1].detach())
-                pool.append(state.detach())
-        loss = ops.mean(ops.square(pool[-1])) + ops.sum(pool[-3] * pool[-2]) + sum(0.1 * ops.sum(x) for x in inputs)
-        return loss, *grad(loss, inputs)
-
+def run_twice(steps: list[tuple[bool, int, int, int, int]], seed: int, executor: str) -> list[Array]:
+    f, state = random_program(steps, seed)
     run = compile(f, executor=executor)
     return [t.numpy() for _ in range(2) for t in run()] + [state.numpy()]
 

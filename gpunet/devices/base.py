@@ -24,12 +24,14 @@ class Device:
     Attributes:
         name: "cpu", "cuda:0", ...; equal names are the same device.
         xp: the array module, NumPy's names.
+        native: the module with compiled kernels, whose `Program` runs whole steps; None where there is none.
         kernels: name of an op -> kernel(*outs, *ins, **settings), which returns NotImplemented where it declines.
     """
 
     name = "numpy"
     kind = "cpu"
     xp: Any = np
+    native: Any = None
     kernels: Mapping[str, Callable[..., Any]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import ModuleType
 from typing import Any
 
 from ..errors import ConfigError, DeviceError
@@ -31,7 +30,7 @@ class CPU(Device):
     name = "cpu"
 
     def __init__(self, *, native: bool = True) -> None:
-        self.native: ModuleType | None = _native if native else None
+        self.native = _native if native else None
         self.kernels: dict[str, Any] = {name: getattr(_native, name) for name in KERNELS} if self.native else {}
 
     def memory(self) -> Memory | None:

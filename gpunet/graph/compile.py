@@ -87,7 +87,7 @@ class Compiled:
         return found[-1]
 
     def _executor(self, device: Device) -> type[Program]:
-        has_native = getattr(device, "native", None) is not None
+        has_native = device.native is not None
         if self.executor == "native" and not has_native:
             raise DeviceError(f'compile: executor="native" wants C++ kernels; {device.description} has none')
         return NativeProgram if has_native and self.executor != "python" else Program

@@ -23,7 +23,7 @@ class NativeProgram(Program):
     """
 
     def __init__(self, graph: Graph, device: Device) -> None:
-        self.native = device.native.Program()  # type: ignore[attr-defined]
+        self.native = device.native.Program()
         self.labels: list[str] = []
         self.callbacks: list[str] = []
         super().__init__(graph, device)
@@ -45,7 +45,7 @@ class NativeProgram(Program):
     def _record_plain(self, kernel: Callable[..., Any], call: Call) -> bool:
         """As an op does when it runs by itself: a kernel that declines the layout of views gets copies of them."""
         plain = plain_copies(call.ins)
-        trial = self.device.native.Program()  # type: ignore[attr-defined]
+        trial = self.device.native.Program()
         if plain is None or not trial.record(kernel, call.outs, tuple(plain), call.node.settings):
             return False
         for copy, source in zip(plain, call.ins, strict=True):

@@ -106,7 +106,8 @@ class Trainer:
         Args:
             train: (x, y) or (x, y, weight per row); x [n, columns], y classes [n] or values [n, k].
             validation: the same, or a fraction of `train` to hold out (stratified for classes), or None.
-            batch_size: rows a step; None takes auto_batch_size. accumulate: micro-batches of one step, same result.
+            batch_size: rows a step; None takes auto_batch_size. accumulate: micro-batches of one step,
+                with the same result but for dropout masks and batch statistics.
             monitor: the history key that chooses the best epoch; by default the first metric on validation, or the loss.
             patience: stop after so many epochs in a row without improvement. max_seconds: stop after the epoch it ends in.
             average: decay of a moving average of the weights, which is what is evaluated and kept.
