@@ -38,6 +38,7 @@ template <class T, class A> void activate(const Block<T>& b) {
 #define GPUNET_ROW(name) activate<T, act::name>,
 template <class T> constexpr BlockKernel<T> kActivate[] = {GPUNET_ACTIVATIONS(GPUNET_ROW)};
 #undef GPUNET_ROW
+constexpr int kIdentity = 0, kRelu = 1;  // their places in the table
 
 template <class T> void activation(const Activation<T>& a, Part part) {
   const Span s = share<T>(a.n, part);

@@ -7,11 +7,20 @@
 namespace gpunet {
 namespace {
 
+// A long row goes by whole vectors, the last of which lies over the one before: memcpy is slow where x is not aligned.
+HD void copy_row(char* out, const char* x, long bytes) {
+  if (bytes < kBytes) {
+    __builtin_memcpy(out, x, static_cast<unsigned long>(bytes));
+    return;
+  }
+  for (long i = 0; i < bytes - kBytes; i += kBytes) __builtin_memcpy(out + i, x + i, kBytes);
+  __builtin_memcpy(out + bytes - kBytes, x + bytes - kBytes, kBytes);
+}
+
 // Rows of a length known to the compiler are copied without a call.
 template <int known> HD void gather_rows(const Gather& g, Span s) {
   const long bytes = known ? known : g.row_bytes;
-  for (long i = s.begin; i < s.end; ++i)
-    __builtin_memcpy(g.out + i * bytes, g.x + g.rows[i] * bytes, static_cast<unsigned long>(bytes));
+  for (long i = s.begin; i < s.end; ++i) copy_row(g.out + i * bytes, g.x + g.rows[i] * bytes, bytes);
 }
 
 inline void gather(const Gather& g, Part part) {

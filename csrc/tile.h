@@ -23,6 +23,7 @@ template <class T> struct Tile {
   T* c;
   long c_row, k;
   int last;            // lanes of the last vector that exist
+  T floor;             // what is less becomes this: 0 is ReLU; minus infinity leaves C, and NaN stays NaN in both
 };
 
 template <class T, int MR, int NV> void tile(const Tile<T>& t) {
@@ -48,15 +49,16 @@ template <class T, int MR, int NV> void tile(const Tile<T>& t) {
 #pragma GCC unroll 4
       for (int j = 0; j < NV; ++j) c[i][j] = fma(x, row[j], c[i][j]);
     }
-    __builtin_prefetch(a + 16);
   }
+  const V floor = all<V>(t.floor);
 #pragma GCC unroll 8
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) {
       T* p = t.c + i * t.c_row + j * L;
-      if (j + 1 < NV || t.last == L) store(p, c[i][j]);
-      else store_first(p, c[i][j], t.last);
+      const V out = c[i][j] < floor ? floor : c[i][j];
+      if (j + 1 < NV || t.last == L) store(p, out);
+      else store_first(p, out, t.last);
     }
 }
 

@@ -11,6 +11,18 @@ import numpy.typing as npt
 from .. import rng
 
 
+ALIGNMENT = 256  # bytes: whole cache lines and vector registers, on a GPU too
+
+
+def aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A copy that begins at a multiple of ALIGNMENT: a vector register's load never straddles two cache lines."""
+    memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
 class Memory(NamedTuple):
     """Bytes of a device's memory."""
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import ops
-from ..devices import Device
+from ..devices import Device, aligned
 from ..engine import Edge, Node, Tensor
 from ..errors import ConfigError, GraphError, RangeError
 from .plan import Plan, in_place
@@ -36,8 +36,7 @@ class Program:
         self._runs: list[Callable[[], Any]] = []
         leaves = {node: self._leaf(node) for node in _leaves(graph)}
         self.plan = Plan(graph, leaves)
-        self.arena = np.zeros(self.plan.arena_bytes + 256, np.uint8)
-        self._start = -self.arena.ctypes.data % 256
+        self.arena = aligned(np.zeros(self.plan.arena_bytes, np.uint8))
         self.arrays: dict[Edge, Any] = {(node, 0): array for node, array in leaves.items()}
         self.calls = [call for node in graph.nodes if (call := self._place(node)) is not None]
         watched = {node for node, _ in graph.watched}
@@ -56,9 +55,9 @@ class Program:
         spec, state = node.specs[0], self.graph.held.get(node)
         if state is not None:
             if state.version is None and any(leaf is node for leaf, _ in self.graph.stores):
-                state.value = state.value.copy()  # written in place from now on: nobody else may hold this array
+                state.value = aligned(state.value)  # written in place from now on: nobody else may hold this array
             return state.value
-        return np.full(spec.shape, node.settings.get("value", 0), spec.dtype)
+        return aligned(np.full(spec.shape, node.settings.get("value", 0), spec.dtype))
 
     def _place(self, node: Node) -> Call | None:
         """Arrays for a node's outputs, over the memory that the plan gave them."""
@@ -76,7 +75,7 @@ class Program:
                 self.arrays[node, i] = root.array
             else:
                 memory = (
-                    self.arena[self._start + root.offset :]
+                    self.arena[root.offset :]
                     if root.array is None
                     else root.array.reshape(-1).view(np.uint8)
                 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..devices import Device
+from ..devices import Device, aligned
 from ..engine import Tensor
 from ..errors import ConfigError
 
@@ -76,4 +76,4 @@ class Settings:
 
 def upload(values: Any, device: Device, dtype: Any = np.float64) -> Tensor:
     """A Tensor of values from the host, in memory of its own."""
-    return Tensor(device.upload(np.array(values, dtype)), device)
+    return Tensor(device.upload(aligned(np.asarray(values, dtype))), device)
