@@ -159,12 +159,46 @@ template <class T> Area area_of(long m, long n, Part part) {
   return {share(m, kTileRows, {part.index / best, part.count / best}), share(n, kLanes<T>, {part.index % best, best})};
 }
 
+// A few columns of C fill no vector: where A is transposed, as in the gradient of the last layer's weights, C^T = B^T A^T
+// has long rows. It is computed in the scratch memory and laid down column by column; the bits are the same.
+template <class T> bool narrow(const Product<T>& p) {
+  return p.n < kLanes<T> && p.m >= kLanes<T> && p.a.row == 1 && p.b.col == 1 && !p.bias && p.act == kIdentity;
+}
+
+// out [m][n] = the transpose of x [n][m], n <= kLanes.
+template <class T> void lay_down(T* out, const T* x, long m, long n) {
+  constexpr int L = kLanes<T>;
+  for (long i = 0; i < m; i += L) {
+    const int rows = int(least(L, m - i));
+    Vec<T> square[L];
+#pragma GCC unroll 16
+    for (int j = 0; j < L; ++j) square[j] = j >= n ? Vec<T>{} : rows == L ? load(x + j * m + i) : load_first(x + j * m + i, rows);
+    transpose<T>(square);
+#pragma GCC unroll 16
+    for (int q = 0; q < L; ++q)
+      if (q < rows) store_first(out + (i + q) * n, square[q], int(n));
+  }
+}
+
+template <class T> void narrow_product(const Product<T>& p, long matrix, Span rows, T* copies) {
+  T* flipped = copies + kScratchRows<T> + kScratchPanels<T>;
+  for (long top = rows.begin; top < rows.end; top += kColBlock<T>) {
+    const long m = least(kColBlock<T>, rows.end - top);
+    const T* a = p.a.data + matrix * p.a.next + top;
+    const Matrix<T> left{p.b.data + matrix * p.b.next, 1, p.b.row, 0}, right{a, p.a.col, 1, 0};
+    area_product<T>({flipped, flipped, left, right, nullptr, p.n, m, p.k, 1, kIdentity, T(0)}, 0, {{0, p.n}, {0, m}}, copies);
+    lay_down(p.out + (matrix * p.m + top) * p.n, flipped, m, p.n);
+  }
+}
+
 template <class T> void product(const Product<T>& p, Part part) {
-  const bool by_matrix = p.count >= part.count;
+  const bool by_matrix = p.count >= part.count, flip = narrow(p);
   const Span matrices = by_matrix ? share(p.count, 1, part) : Span{0, p.count};
   const Area area = by_matrix ? Area{{0, p.m}, {0, p.n}} : area_of<T>(p.m, p.n, part);
-  T* copies = static_cast<T*>(scratch(sizeof(T) * (kScratchRows<T> + kScratchPanels<T>)));
-  for (long i = matrices.begin; i < matrices.end; ++i) area_product(p, i, area, copies);
+  T* copies = static_cast<T*>(scratch(sizeof(T) * (kScratchRows<T> + kScratchPanels<T> + kLanes<T> * kColBlock<T>)));
+  for (long i = matrices.begin; i < matrices.end; ++i)
+    if (flip) narrow_product(p, i, by_matrix ? area.rows : share(p.m, kLanes<T>, part), copies);
+    else area_product(p, i, area, copies);
 }
 
 }  // namespace

@@ -8,19 +8,25 @@ namespace gpunet {
 namespace {
 
 // A long row goes by whole vectors, the last of which lies over the one before: memcpy is slow where x is not aligned.
-HD void copy_row(char* out, const char* x, long bytes) {
+// Which row comes next no processor can guess, so it is asked for meanwhile.
+HD void copy_row(char* out, const char* x, long bytes, const char* next) {
   if (bytes < kBytes) {
     __builtin_memcpy(out, x, static_cast<unsigned long>(bytes));
     return;
   }
-  for (long i = 0; i < bytes - kBytes; i += kBytes) __builtin_memcpy(out + i, x + i, kBytes);
+  for (long i = 0; i < bytes - kBytes; i += kBytes) {
+    __builtin_memcpy(out + i, x + i, kBytes);
+    __builtin_prefetch(next + i);
+  }
   __builtin_memcpy(out + bytes - kBytes, x + bytes - kBytes, kBytes);
 }
 
 // Rows of a length known to the compiler are copied without a call.
 template <int known> HD void gather_rows(const Gather& g, Span s) {
-  const long bytes = known ? known : g.row_bytes;
-  for (long i = s.begin; i < s.end; ++i) copy_row(g.out + i * bytes, g.x + g.rows[i] * bytes, bytes);
+  const long bytes = known ? known : g.row_bytes, ahead = 1 + 2048 / (bytes + 1);
+  for (long i = s.begin; i < s.end; ++i)
+    copy_row(g.out + i * bytes, g.x + g.rows[i] * bytes, bytes,
+             g.x + g.rows[i + ahead < s.end ? i + ahead : i] * bytes);
 }
 
 inline void gather(const Gather& g, Part part) {

@@ -38,7 +38,7 @@ template <class V> HD void step(const AdamRule& r, V& p, V& m, V& v, V g) {
   m = lerp(m, g, S(1 - r.beta1));
   v = fma(g, S(1 - r.beta2) * g, v * S(r.beta2));
   const V change = r.gradient != 0 ? fma(g, all<V>(S(r.gradient)), m * S(r.moment)) : m * S(r.moment);
-  p = p - change / fma(root(v), all<V>(S(r.root)), all<V>(S(r.eps)));
+  p = p - quotient(change, fma(root(v), all<V>(S(r.root)), all<V>(S(r.eps))));
 }
 
 template <class V> HD void step(const LionRule& r, V& p, V& m, V&, V g) {

@@ -96,6 +96,29 @@ HD VecU64 product32(VecU64 a, VecU64 b) { return (a & 0xffffffffull) * (b & 0xff
 #endif
 #endif
 
+// a / b in float by Newton's method, for loops that would wait for the divider: 1 / b is within 12 % by its bits, each
+// step squares that, and the remainder rights the last bit. Division where a b is out of the ordinary.
+#if defined(__AVX2__)
+HD bool any(VecU32 mask) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
+#else
+  return _mm256_movemask_epi8((__m256i)mask);
+#endif
+}
+HD VecF quotient(VecF a, VecF b) {
+  const VecF one = VecF{} + 1.0f;
+  if (any(VecU32(!(b > VecF{} + 1e-37f && b < VecF{} + 1e37f)))) return a / b;
+  VecF r = (VecF)(0x7ef311c7u - (VecU32)b);
+  for (int i = 0; i < 3; ++i) r = fused(r, fused(-b, r, one), r);
+  const VecF q = a * r;
+  return fused(fused(-q, b, a), r, q);
+}
+#else
+HD VecF quotient(VecF a, VecF b) { return a / b; }
+#endif
+HD VecD quotient(VecD a, VecD b) { return a / b; }
+
 // ---- memory: the body of a loop is written once, for whole vectors and for what is left over at the end
 
 template <class T> HD Vec<T> load(const T* p) {

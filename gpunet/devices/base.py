@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from .. import rng
 
-
 ALIGNMENT = 256  # bytes: whole cache lines and vector registers, on a GPU too
 
 
