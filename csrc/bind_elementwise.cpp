@@ -94,7 +94,7 @@ py::object binary(const char* name, Binary formula, const Array& out, const Arra
       fits = kernel != nullptr;
       if (fits)
         launch(kernel, {out.as<T>(), g->template operand<T>(x, 0), g->template operand<T>(y, 1), g->rows, g->cols},
-               kCheap * out.size);
+               (formula < Binary::mod ? kCheap : kCostly) * out.size);
     });
   return fits ? done() : declined();
 }
@@ -178,6 +178,13 @@ std::optional<std::pair<int, int>> neighbours(const py::handle& axis, int rank) 
   return std::pair{first, last};
 }
 
+// How many elements stand before the reduced axes, along them, and after.
+std::array<long, 3> around(const Array& x, std::pair<int, int> axes) {
+  std::array<long, 3> sizes{1, 1, 1};
+  for (int i = 0; i < x.rank; ++i) sizes[i < axes.first ? 0 : i < axes.second ? 1 : 2] *= x.shape[i];
+  return sizes;
+}
+
 template <class T> using Reducer = Kernel<Reduce<T>> Table<T>::*;
 
 py::object reduce(const char* name, Reducer<float> f32, Reducer<double> f64, bool mean, const Array& out,
@@ -185,15 +192,27 @@ py::object reduce(const char* name, Reducer<float> f32, Reducer<double> f64, boo
   if (!usable({&out}, {&x}) || !overlap_allowed({&out}, {&x})) return declined();
   const auto axes = neighbours(axis, x.rank);
   if (!axes) return declined();
-  long sizes[3] = {1, 1, 1};  // before, reduced, after
-  for (int i = 0; i < x.rank; ++i) sizes[i < axes->first ? 0 : i < axes->second ? 1 : 2] *= x.shape[i];
-  if (out.size != sizes[0] * sizes[2]) shape_error(name, {{"out", &out}, {"x", &x}});
+  const auto [before, n, after] = around(x, *axes);
+  if (out.size != before * after) shape_error(name, {{"out", &out}, {"x", &x}});
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
-    const T divisor = mean ? T(sizes[1]) : T(1);
-    const Reduce<T> r{out.as<T>(), x.as<T>(), sizes[0], sizes[1], sizes[2], divisor};
+    const Reduce<T> r{out.as<T>(), x.as<T>(), before, n, after, mean ? T(n) : T(1)};
     if constexpr (std::is_same_v<T, float>) launch(table<T>().*f32, r, kCheap / 2 * x.size);
     else launch(table<T>().*f64, r, kCheap / 2 * x.size);
+  });
+  return done();
+}
+
+py::object argmax(const Array& out, const Array& x, py::handle axis) {
+  if ((x.type != Type::float32 && x.type != Type::float64) || !x.plain || !x.contiguous) return declined();
+  if (!writeable(out, Type::int64)) return declined();
+  const auto axes = neighbours(axis, x.rank);
+  if (!axes || !overlap_allowed({&out}, {&x})) return declined();
+  const auto [before, n, after] = around(x, *axes);
+  if (out.size != before * after || (n == 0 && out.size)) shape_error("argmax", {{"out", &out}, {"x", &x}});
+  by_type(x.type, [&](auto zero) {
+    using T = decltype(zero);
+    launch(table<T>().argmax, {out.as<std::int64_t>(), x.as<T>(), before, n, after}, kCheap * x.size);
   });
   return done();
 }
@@ -228,6 +247,8 @@ void bind_elementwise(py::module_& m) {
   GPUNET_REDUCE(max, max, false)
   GPUNET_REDUCE(min, min, false)
 #undef GPUNET_REDUCE
+  m.def("argmax", [](handle out, handle x, handle axis, handle) { return argmax(out, x, axis); }, arg("out"), arg("x"),
+        kw_only(), arg("axis") = py::none(), arg("keepdims") = false);
   m.def("clip",
         [](handle out, handle x, std::optional<double> low, std::optional<double> high) {
           constexpr double infinity = std::numeric_limits<double>::infinity();

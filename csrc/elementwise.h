@@ -82,6 +82,11 @@ template <Binary formula> void binary_integers(const BinaryArgs<std::int64_t>& b
   });
 }
 
+template <Binary formula> constexpr Kernel<BinaryArgs<std::int64_t>> kernel_on_integers() {
+  if constexpr (binary_of<std::int64_t, formula>::takes_integers) return binary_integers<formula>;
+  else return nullptr;
+}
+
 template <class T, Compare formula> struct compare_of;
 #define GPUNET_ROW(name, expression) \
   template <class T> struct compare_of<T, Compare::name> { static HD bool at(T x, T y) { return expression; } };
@@ -132,7 +137,7 @@ template <class T> constexpr Formulas<UnaryArgs<T>, Unary> kUnary = {{GPUNET_UNA
 #define GPUNET_ROW(name, ...) binary<T, Binary::name>,
 template <class T> constexpr Formulas<BinaryArgs<T>, Binary> kBinary = {{GPUNET_BINARY(GPUNET_ROW)}};
 #undef GPUNET_ROW
-#define GPUNET_ROW(name, expression, integers) integers ? binary_integers<Binary::name> : nullptr,
+#define GPUNET_ROW(name, ...) kernel_on_integers<Binary::name>(),
 template <> constexpr Formulas<BinaryArgs<std::int64_t>, Binary> kBinary<std::int64_t> = {{GPUNET_BINARY(GPUNET_ROW)}};
 #undef GPUNET_ROW
 #define GPUNET_ROW(name, ...) compare<T, Compare::name>,

@@ -16,6 +16,8 @@
   X(exp,    exp(x))                                                       \
   X(log,    log(x))                                                       \
   X(erf,    erf(x))                                                       \
+  X(sin,    sin(x))                                                       \
+  X(cos,    cos(x))                                                       \
   X(clip,   clamp(x, low, high))
 
 //    name     formula (NaN in either comes through)            integers too
@@ -25,7 +27,9 @@
   X(mul,     x * y,                                             true)     \
   X(maximum, (x > y) | (x != x) ? x : y,                        true)     \
   X(minimum, (x < y) | (x != x) ? x : y,                        true)     \
-  X(div,     x / y,                                             false)
+  X(div,     x / y,                                             false)    \
+  X(mod,     mod(x, y),                                         false)    \
+  X(pow,     pow(x, y),                                         false)
 
 #define GPUNET_COMPARE(X) \
   X(eq, x == y) X(ne, x != y) X(lt, x < y) X(le, x <= y) X(gt, x > y) X(ge, x >= y)

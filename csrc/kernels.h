@@ -46,6 +46,9 @@ template <class To, class From> struct Cast { To* out; Operand<From> x; long row
 // x [before][n][after] -> out [before][after], the sums divided by `divisor`.
 template <class T> struct Reduce { T* out; const T* x; long before, n, after; T divisor; };
 
+// The place of the largest along n, the first of several; NaN counts as larger than any number.
+template <class T> struct ArgMax { std::int64_t* out; const T* x; long before, n, after; };
+
 template <class T> struct Activation { T* out; const T* x; long n; int act; T alpha; };
 template <class T> struct ActivationVjp { T* out; const T* g; const T* saved; long n; int act; T alpha; };
 
@@ -139,6 +142,7 @@ template <class T> struct Table {
   Both<T> both;
   Casts<T> casts;
   Kernel<Reduce<T>> sum, max, min;
+  Kernel<ArgMax<T>> argmax;
   Kernel<OneHot<T>> one_hot;
   Kernel<Activation<T>> activation;
   Kernel<ActivationVjp<T>> activation_vjp;

@@ -1,4 +1,5 @@
-// exp, expm1, log, tanh and erf without a branch, for one number or a vector: at most 2 ulp, NaN and infinity right.
+// exp, expm1, log, tanh, erf, sin, cos and pow without a branch, for one number or a vector: at most 2 ulp, NaN and
+// infinity right. mod is exact. What is too large for sin, cos and mod is left to the C library, number by number.
 //
 // The polynomials are weighted minimax fits, made for this file. float and double share each algorithm and differ in
 // their coefficients, which are chosen by the type of the last argument.
@@ -91,7 +92,10 @@ template <class T> HD T log_sum(T f, T k) {
   return fma(k, all<T>(C::ln2_high), f - (half_square - small));
 }
 
-template <class T> HD T log(T x) {
+// x = mantissa 2^exponent for finite x > 0, the mantissa between sqrt(1/2) and sqrt(2).
+template <class T> struct log_parts { T mantissa, exponent; };
+
+template <class T> HD log_parts<T> split_log(T x) {
   typedef num<T> N;
   typedef typename N::S S;
   typedef ieee<S> I;
@@ -102,8 +106,13 @@ template <class T> HD T log(T x) {
   const T scaled = denormal ? x * two_digits : x;
   const auto shifted = N::bits(scaled) + (I::one - sqrt_half);
   const T exponent = N::from_bits((shifted >> I::digits) | num<S>::bits(two_digits)) - (two_digits + S(I::bias));
-  const T mantissa = N::from_bits((shifted & I::mantissa) + sqrt_half);
-  const T y = log_sum(mantissa - S(1), denormal ? exponent - S(I::digits) : exponent);
+  return {N::from_bits((shifted & I::mantissa) + sqrt_half), denormal ? exponent - S(I::digits) : exponent};
+}
+
+template <class T> HD T log(T x) {
+  typedef typename num<T>::S S;
+  const log_parts<T> parts = split_log(x);
+  const T y = log_sum(parts.mantissa - S(1), parts.exponent);
   const T nan = infinity<T>() - infinity<T>();
   const T outside = x == T{} ? -infinity<T>() : nan;
   const T finite = x < infinity<T>() ? y : x;
@@ -169,6 +178,190 @@ template <class T> HD T erf(T x) {
   const T near = fma(erf_near(x * x, S()), a, a);
   const T far = -expm1(erf_far(clamp(a, S(1), S(sizeof(S) == 4 ? 4 : 6)) - S(1), S()));
   return copysign(a > all<T>(S(1)) ? far : near, x);
+}
+
+// ---- sin and cos
+
+// pi / 2 in pieces with so few bits that n times each but the last is exact, and 2 / pi; up to `limit` n is that small.
+template <class S> struct angle_constants;
+template <> struct angle_constants<float> {
+  static constexpr float limit = 8192.0f, per_quadrant = 0.63661977236758138243f;
+  static constexpr float p0 = 1.5703125f, p1 = 4.837512969970703125e-4f, p2 = 7.54953362047672271729e-8f,
+                         p3 = 2.56334406825708960298e-12f;
+};
+template <> struct angle_constants<double> {
+  static constexpr double limit = 1e6, per_quadrant = 0.63661977236758138243;
+  static constexpr double p0 = 1.57079632673412561417, p1 = 6.0771005063039659766e-11,
+                          p2 = 2.0222662487111664558e-21, p3 = 8.47842766036889956997e-32;
+};
+
+// (sin(r) / r - 1) / s and (cos(r) - 1 + s / 2) / s^2 with s = r^2, |r| <= pi / 4.
+template <class T> HD T sin_series(T s, float) {
+  return poly(s, -0.16666656732559204102f, 0.0083322273567318916321f, -0.00019522532238624989986f);
+}
+template <class T> HD T sin_series(T s, double) {
+  return poly(s, -0.16666666666666646313, 0.0083333333333249649116, -0.00019841269831491489622,
+              2.7557314192246126825e-6, -2.5050826926337059992e-8, 1.5900361802878676564e-10);
+}
+template <class T> HD T cos_series(T s, float) {
+  return poly(s, 0.04166665300726890564f, -0.0013887586537748575211f, 2.4460232452838681638e-5f);
+}
+template <class T> HD T cos_series(T s, double) {
+  return poly(s, 0.041666666666666657415, -0.0013888888888883305778, 2.4801587294814056813e-5,
+              -2.7557315792079092437e-7, 2.0875907130989799324e-9, -1.1368632443916869344e-11);
+}
+
+// The sine of a >= 0, a quarter turn further for each of `turns`: a = n pi / 2 + (r + low) as Cody and Waite (1980),
+// with what each subtraction rounds off kept, since r may be tiny.
+template <class T> HD T sin_turned(T a, unsigned turns) {
+  typedef num<T> N;
+  typedef typename N::S S;
+  typedef angle_constants<S> C;
+  const T shifted = fma(a, all<T>(C::per_quadrant), all<T>(exp_constants<S>::round));
+  const T n = shifted - exp_constants<S>::round;
+  const T r2 = fma(n, all<T>(-C::p1), fma(n, all<T>(-C::p0), a)), w2 = n * C::p2, r3 = r2 - w2;
+  const T w3 = n * C::p3, r = r3 - w3;
+  const T low = ((r3 - r) - w3) + ((r2 - r3) - w2);
+  const T s = r * r, half = S(0.5) * s, one = S(1) - half;
+  const T sine = r + fma(r * s, sin_series(s, S()), low);
+  const T cosine = one + (((S(1) - one) - half) + fma(s * s, cos_series(s, S()), -r * low));
+  const auto quadrant = N::bits(shifted) + turns;
+  const T y = (quadrant & 1) != 0 ? cosine : sine;
+  return N::from_bits(N::bits(y) ^ (quadrant >> 1 << (8 * sizeof(S) - 1)));
+}
+
+// y, but f of each number of x, y where the mask says so; f is slow.
+template <class T, class Mask, class F> HD T where_far(Mask far, T value, T x, T y, F f) {
+  typedef typename num<T>::S S;
+  if (!num<T>::any(far)) return value;
+  S out[sizeof(T) / sizeof(S)], xs[sizeof(T) / sizeof(S)], ys[sizeof(T) / sizeof(S)];
+  const T nan = infinity<T>() - infinity<T>();
+  value = far ? nan : value;
+  __builtin_memcpy(out, &value, sizeof value);
+  __builtin_memcpy(xs, &x, sizeof x);
+  __builtin_memcpy(ys, &y, sizeof y);
+  for (unsigned long i = 0; i < sizeof(T) / sizeof(S); ++i)
+    if (out[i] != out[i]) out[i] = f(xs[i], ys[i]);
+  __builtin_memcpy(&value, out, sizeof value);
+  return value;
+}
+
+template <class T> HD T sin(T x) {
+  typedef num<T> N;
+  typedef typename N::S S;
+  const T a = abs(x), y = sin_turned(a, 0);
+  const T odd = N::from_bits(N::bits(y) ^ (N::bits(x) & ieee<S>::sign));
+  return where_far(a > all<T>(angle_constants<S>::limit), odd, x, x, [](S v, S) { return num<S>::libm_sin(v); });
+}
+
+template <class T> HD T cos(T x) {
+  typedef typename num<T>::S S;
+  const T a = abs(x);
+  return where_far(a > all<T>(angle_constants<S>::limit), sin_turned(a, 1), x, x,
+                   [](S v, S) { return num<S>::libm_cos(v); });
+}
+
+// ---- mod: of the sign of y, as Python has it
+
+template <class T> struct two { T high, low; };  // a number of twice the digits: their sum
+
+template <class T> HD two<T> two_product(T a, T b) {  // exact (Dekker 1971): halves have products without rounding
+  typedef num<T> N;
+  constexpr int low_half = ieee<typename N::S>::digits / 2 + 1;
+  const T a1 = N::from_bits(N::bits(a) >> low_half << low_half), a0 = a - a1;
+  const T b1 = N::from_bits(N::bits(b) >> low_half << low_half), b0 = b - b1;
+  const T p = a * b;
+  return {p, (((a1 * b1 - p) + a1 * b0) + a0 * b1) + a0 * b0};
+}
+template <class T> HD two<T> quick_sum(T a, T b) {  // exact where |a| >= |b|
+  const T s = a + b;
+  return {s, b - (s - a)};
+}
+
+template <class T> HD T whole_part(T x) {  // of x >= 0
+  typedef typename num<T>::S S;
+  const S digits = num<S>::from_bits(ieee<S>::one + (typename num<S>::U(ieee<S>::digits) << ieee<S>::digits));
+  const T near = (x + digits) - digits;
+  return x >= all<T>(digits) ? x : near > x ? near - S(1) : near;
+}
+
+template <class T> HD T mod(T x, T y) {
+  typedef typename num<T>::S S;
+  const S most = S(sizeof(S) == 4 ? 1e6 : 1e15), tiny = S(sizeof(S) == 4 ? 1e-25 : 1e-280);
+  const T a = abs(x), b = abs(y), q = whole_part(a / b);
+  const two<T> p = two_product(q, b);
+  T r = (a - p.high) - p.low;  // exact, and right but for a b where the quotient was rounded to the next whole number
+  r = r < T{} ? r + b : r;
+  r = r >= b ? r - b : r;
+  const auto near = (q < all<T>(most)) & (b > all<T>(tiny)) & (b < infinity<T>());
+  r = where_far(near == 0, r, a, b, [](S u, S v) { return num<S>::libm_fmod(u, v); });
+  const auto apart = (x < T{}) != (y < T{});
+  const T turned = apart ? b - r : r;
+  return r == T{} ? copysign(T{}, y) : copysign(turned, y);
+}
+
+// ---- pow
+
+// (log((1 + s) / (1 - s)) - 2 s - 2/3 s^3) / s^5 with z = s^2 <= 0.0295.
+template <class T> HD T pow_series(T z, float) {
+  return poly(z, 0.40000143647193908691f, 0.28547811508178710938f, 0.23404923081398010254f);
+}
+template <class T> HD T pow_series(T z, double) {
+  return poly(z, 0.4000000000000039635, 0.28571428570903839583, 0.22222222388705553664, 0.18181794956329289104,
+              0.15386304163617323115, 0.13266680097699365404, 0.13110348914227021311);
+}
+
+// log(x) with about ten digits more than x has, for finite x > 0: log_sum with the two leading terms of the series kept
+// with what they round off.
+template <class T> HD two<T> long_log(T x) {
+  typedef typename num<T>::S S;
+  typedef exp_constants<S> C;
+  const S third = S(2.0 / 3.0), third_low = S(sizeof(S) == 4 ? -1.986821492513020723e-8 : 3.7007434154171882626e-17);
+  const log_parts<T> parts = split_log(x);
+  const T f = parts.mantissa - S(1);
+  const two<T> d = quick_sum(all<T>(S(1)), parts.mantissa);
+  const T s = f / d.high;
+  const two<T> back = two_product(s, d.high);
+  const T s_low = (((f - back.high) - back.low) - s * d.low) / d.high;
+  two<T> z = two_product(s, s);
+  z.low = fma(S(2) * s, s_low, z.low);
+  two<T> u = two_product(z.high, all<T>(third));
+  u.low += fma(z.high, all<T>(third_low), z.low * third) + z.high * z.high * pow_series(z.high, S());
+  two<T> t = two_product(s, u.high);
+  t.low += fma(s, u.low, s_low * u.high);
+  const two<T> m = quick_sum(S(2) * s, t.high);
+  const T k = parts.exponent * C::ln2_high;
+  const two<T> total = quick_sum(k, m.high);
+  const two<T> other = quick_sum(m.high, k);  // k is 0, or larger than any log of a mantissa
+  const T low = k == T{} ? other.low : total.low;
+  return quick_sum(total.high, low + (((m.low + t.low) + S(2) * s_low) + parts.exponent * C::ln2_low));
+}
+
+// As C and NumPy have it at 0, infinity, NaN and negative x.
+template <class T> HD T pow(T x, T y) {
+  typedef num<T> N;
+  typedef typename N::S S;
+  typedef exp_constants<S> C;
+  typedef ieee<S> I;
+  const T a = abs(x), one = all<T>(S(1)), nan = infinity<T>() - infinity<T>();
+  two<T> l = long_log(a);
+  const T end = a == T{} ? -infinity<T>() : a;
+  l.high = (a > T{}) & (a < infinity<T>()) ? l.high : end;
+  const T exponent = clamp(y, S(sizeof(S) == 4 ? -0x1p33 : -0x1p66), S(sizeof(S) == 4 ? 0x1p33 : 0x1p66));
+  const two<T> product = two_product(exponent, l.high);
+  const T power = clamp(product.high, C::low, C::high);
+  const T low = power == product.high ? fma(exponent, l.low, product.low) : T{};
+  const exp_parts<T> e = split_exp(power);
+  const auto half = e.n >> 1, rest = e.n - half;
+  const auto zero = C::offset / 2 - I::bias;
+  const T p = S(1) + fma(low, e.minus1 + S(1), e.minus1);
+  const T size = p * N::from_bits((half - zero) << I::digits) * N::from_bits((rest - zero) << I::digits);
+  const T b = abs(y), b_half = b * S(0.5);
+  const auto whole = (whole_part(b) == b) | (b == infinity<T>()), even = whole_part(b_half) == b_half;
+  const T negative = whole ? (even ? size : -size) : (a < infinity<T>() ? nan : size);
+  const T minus_zero = whole & (even == 0) ? copysign(size, x) : size;
+  const T signed_size = x < T{} ? negative : x == T{} ? minus_zero : size;
+  return (y == T{}) | (x == one) ? one : (x != x) | (y != y) ? nan : signed_size;
 }
 
 }  // namespace gpunet

@@ -21,11 +21,18 @@ template <> struct num<float> {
   static HD U bits(float x) { return __float_as_uint(x); }
   static HD float from_bits(U u) { return __uint_as_float(u); }
   static HD float fma(float a, float b, float c) { return fmaf(a, b, c); }
+  static HD float libm_sin(float x) { return sinf(x); }
+  static HD float libm_cos(float x) { return cosf(x); }
+  static HD float libm_fmod(float x, float y) { return fmodf(x, y); }
 #else
   static HD U bits(float x) { U u; __builtin_memcpy(&u, &x, sizeof u); return u; }
   static HD float from_bits(U u) { float x; __builtin_memcpy(&x, &u, sizeof x); return x; }
   static HD float fma(float a, float b, float c) { return a * b + c; }
+  static HD float libm_sin(float x) { return __builtin_sinf(x); }
+  static HD float libm_cos(float x) { return __builtin_cosf(x); }
+  static HD float libm_fmod(float x, float y) { return __builtin_fmodf(x, y); }
 #endif
+  static HD bool any(bool mask) { return mask; }
 };
 
 template <> struct num<double> {
@@ -35,11 +42,18 @@ template <> struct num<double> {
   static HD U bits(double x) { return (U)__double_as_longlong(x); }
   static HD double from_bits(U u) { return __longlong_as_double((long long)u); }
   static HD double fma(double a, double b, double c) { return ::fma(a, b, c); }
+  static HD double libm_sin(double x) { return ::sin(x); }
+  static HD double libm_cos(double x) { return ::cos(x); }
+  static HD double libm_fmod(double x, double y) { return ::fmod(x, y); }
 #else
   static HD U bits(double x) { U u; __builtin_memcpy(&u, &x, sizeof u); return u; }
   static HD double from_bits(U u) { double x; __builtin_memcpy(&x, &u, sizeof x); return x; }
   static HD double fma(double a, double b, double c) { return a * b + c; }
+  static HD double libm_sin(double x) { return __builtin_sin(x); }
+  static HD double libm_cos(double x) { return __builtin_cos(x); }
+  static HD double libm_fmod(double x, double y) { return __builtin_fmod(x, y); }
 #endif
+  static HD bool any(bool mask) { return mask; }
 };
 
 // How the bits of an IEEE number are laid out.

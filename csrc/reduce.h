@@ -1,4 +1,4 @@
-// Sums, means and extremes over some neighbouring axes. The order is fixed, whatever the number of threads.
+// Sums, means, extremes and their places over some neighbouring axes. The order is fixed, whatever the number of threads.
 #pragma once
 
 #include "loops.h"
@@ -66,6 +66,19 @@ template <class T, class F> void reduce(const Reduce<T>& r, Part part) {
     if (r.after == 1) *out = fold_row<T, F>(x, r.n);
     else fold_columns<T, F>(out, x, r.n, r.after, cols);
     if (r.divisor != 1) map(out, out, cols, [&](Vec<T> v) { return v / r.divisor; });
+  }
+}
+
+template <class T> void argmax(const ArgMax<T>& a, Part part) {
+  const Span s = share(a.before * a.after, 8, part);
+  for (long at = s.begin; at < s.end; ++at) {
+    const T* x = a.x + at / a.after * a.n * a.after + at % a.after;
+    long best = 0;
+    for (long i = 1; i < a.n; ++i) {
+      const T here = x[i * a.after], top = x[best * a.after];
+      if ((here > top) | ((here != here) & (top == top))) best = i;
+    }
+    a.out[at] = best;
   }
 }
 

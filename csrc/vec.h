@@ -157,6 +157,12 @@ template <class T, class F> HD void each_vector(long begin, long end, F body) {
 
 // ---- across lanes; the order is fixed: halves onto halves
 
+HD bool any_lane(VecU64 mask) {
+  unsigned long long lanes = 0;
+  for (int i = 0; i < kBytes / 8; ++i) lanes |= mask[i];
+  return lanes != 0;
+}
+
 template <class T, class F> HD T across(Vec<T> v, F combine) {
   T lane[kLanes<T>];
   __builtin_memcpy(lane, &v, sizeof v);
@@ -216,6 +222,7 @@ template <> struct num<VecF> {
   static HD VecU32 bits(VecF x) { return (VecU32)x; }
   static HD VecF from_bits(VecU32 u) { return (VecF)u; }
   static HD VecF fma(VecF a, VecF b, VecF c) { return fused(a, b, c); }
+  template <class Mask> static HD bool any(Mask mask) { return any_lane((VecU64)mask); }
 };
 template <> struct num<VecD> {
   typedef double S;
@@ -223,6 +230,7 @@ template <> struct num<VecD> {
   static HD VecU64 bits(VecD x) { return (VecU64)x; }
   static HD VecD from_bits(VecU64 u) { return (VecD)u; }
   static HD VecD fma(VecD a, VecD b, VecD c) { return fused(a, b, c); }
+  template <class Mask> static HD bool any(Mask mask) { return any_lane((VecU64)mask); }
 };
 
 }  // namespace gpunet

@@ -88,6 +88,8 @@ FORMULAS = {  # name: kernel, reference, range in float32, range in float64
     "log":  (cpu.log, np.log,   (0.0, 3e38),   (0.0, 1e308)),
     "tanh": (tanh,    np.tanh,  (-12.0, 12.0), (-25.0, 25.0)),
     "erf":  (cpu.erf, erf_long, (-5.0, 5.0),   (-7.0, 7.0)),
+    "sin":  (cpu.sin, np.sin,   (-2e4, 2e4),   (-2e6, 2e6)),  # either side of where the C library takes over
+    "cos":  (cpu.cos, np.cos,   (-2e4, 2e4),   (-2e6, 2e6)),
 }
 # fmt: on
 
@@ -102,7 +104,12 @@ def dense(low: float, high: float, dtype: Any) -> Array:
     return points[(points >= dtype(low)) & (points <= dtype(high)) & ((points == 0) | (np.abs(points) >= tiny))]
 
 
-@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="long double is no wider than double here")
+wide_reference = pytest.mark.skipif(
+    np.finfo(np.longdouble).nmant < 63, reason="long double is no wider than double here"
+)
+
+
+@wide_reference
 @pytest.mark.parametrize("name", FORMULAS)
 @each_float
 def test_formula_is_within_two_ulp(name: str, dtype: Any) -> None:
@@ -111,9 +118,82 @@ def test_formula_is_within_two_ulp(name: str, dtype: Any) -> None:
     x = x[x > 0] if name == "log" else x
     out = fresh(x.shape, dtype)
     assert kernel(out, x) is None
-    expected = reference(x.astype(np.longdouble))
-    ulp = np.spacing(np.maximum(np.abs(expected).astype(dtype), np.finfo(dtype).tiny))
-    assert float(np.max(np.abs(out - expected) / ulp)) <= 2
+    assert_within_two_ulp(out, reference(x.astype(np.longdouble)))
+
+
+def assert_within_two_ulp(got: Array, expected: Array) -> None:
+    ulp = np.spacing(np.maximum(np.abs(expected).astype(got.dtype), np.finfo(got.dtype).tiny))
+    assert float(np.max(np.abs(got - expected) / ulp)) <= 2
+
+
+@wide_reference
+@pytest.mark.parametrize("name", ["sin", "cos"])
+@each_float
+def test_angles_at_quarter_turns_and_far_out(name: str, dtype: Any) -> None:
+    """Where nearly all digits of x cancel against the quarter turns in it, and where x has more of them than digits."""
+    turns = (np.arange(1, 600_000, 7) * (np.pi / 2)).astype(dtype)
+    far = np.exp(np.random.default_rng(1).uniform(8, 80, 10_000)).astype(dtype)
+    x = np.concatenate([turns, np.nextafter(turns, dtype(0)), -np.nextafter(turns, dtype(np.inf)), far, -far])
+    out = fresh(x.shape, dtype)
+    assert FORMULAS[name][0](out, x) is None
+    assert_within_two_ulp(out, FORMULAS[name][1](x.astype(np.longdouble)))
+
+
+@wide_reference
+@each_float
+def test_pow_is_within_two_ulp(dtype: Any) -> None:
+    r, most, n = np.random.default_rng(2), 87 if dtype is np.float32 else 707, 60_000
+    bases = np.exp(r.uniform(-3, 3, n)), 1 + r.uniform(-1e-3, 1e-3, n), np.exp(r.uniform(-0.9, 0.9, n) * most)
+    for base in bases:
+        x = base.astype(dtype)
+        x = x[x != 1]
+        y = (r.uniform(-most, most, x.size) / np.log(x.astype(np.float64))).astype(dtype)
+        out = fresh(x.shape, dtype)
+        assert cpu.pow(out, x, y) is None
+        assert_within_two_ulp(out, np.power(x.astype(np.longdouble), y.astype(np.longdouble)))
+    x, y = r.standard_normal(n).astype(dtype), r.integers(-3, 4, n).astype(dtype)
+    out = fresh(n, dtype)
+    cpu.pow(out, x, y)
+    assert_within_two_ulp(out, np.power(x.astype(np.longdouble), y.astype(np.longdouble)))
+
+
+ENDS = [np.nan, np.inf, -np.inf, 0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 2.5, -2.5, 1e30, -1e30, 2.0**24 + 2, 2.0**60, 1 + 2e-7]
+
+
+@pytest.mark.parametrize(("name", "reference"), [("pow", np.power), ("mod", np.remainder)])
+@each_float
+def test_pow_and_mod_at_extremes(name: str, reference: Any, dtype: Any) -> None:
+    x, y = (a.copy() for a in np.meshgrid(*[np.array(ENDS, dtype)] * 2))
+    out = fresh(x.shape, dtype)
+    assert getattr(cpu, name)(out, x, y) is None
+    with np.errstate(all="ignore"):
+        expected = reference(x, y)
+    expected = np.where(np.abs(expected) < np.finfo(dtype).tiny, np.copysign(0, expected), expected)  # denormals
+    np.testing.assert_allclose(out, expected, rtol=2 * np.finfo(dtype).eps)
+    known = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(out)[known], np.signbit(expected)[known])
+
+
+@each_float
+def test_mod_is_exact(dtype: Any) -> None:
+    r = np.random.default_rng(3)
+    x = np.concatenate([r.standard_normal(50_000) * np.exp(r.uniform(-20, 40, 50_000)), np.arange(-500, 500) * 0.1])
+    y = np.concatenate([r.standard_normal(50_000), np.full(1000, 0.1)])
+    out = fresh(x.shape, dtype)
+    cpu.mod(out, x.astype(dtype), y.astype(dtype))
+    np.testing.assert_array_equal(out, np.remainder(x.astype(dtype), y.astype(dtype)))
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+@each_float
+def test_argmax_is_the_first_of_several_and_nan_the_largest(axis: int | None, dtype: Any) -> None:
+    x = np.random.default_rng(4).integers(-3, 4, (5, 9, 7)).astype(dtype)
+    for value in (3.0, np.nan):
+        x[2, 3, 4] = x[2, 5, 4] = x[3, 3, 4] = value
+        want = np.argmax(x, axis=axis)
+        out = np.full(want.shape, -1)
+        assert cpu.argmax(out, x, axis=axis) is None
+        np.testing.assert_array_equal(out, want)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +203,8 @@ def test_formula_is_within_two_ulp(name: str, dtype: Any) -> None:
         ("log", [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0], [np.nan, np.inf, np.nan, -np.inf, -np.inf, 0, np.nan]),
         ("tanh", [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e4, -1e30], [np.nan, 1, -1, 0, -0.0, 1, -1]),
         ("erf", [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e4, -1e30], [np.nan, 1, -1, 0, -0.0, 1, -1]),
+        ("sin", [np.nan, np.inf, -np.inf, 0.0, -0.0], [np.nan, np.nan, np.nan, 0, -0.0]),
+        ("cos", [np.nan, np.inf, -np.inf, 0.0, -0.0], [np.nan, np.nan, np.nan, 1, 1]),
     ],
 )
 @each_float
@@ -130,7 +212,8 @@ def test_formula_at_extremes(name: str, x: list[float], expected: list[float], d
     out = fresh(len(x), dtype)
     FORMULAS[name][0](out, np.array(x, dtype))
     np.testing.assert_array_equal(out, np.array(expected, dtype))
-    np.testing.assert_array_equal(np.signbit(out), np.signbit(np.array(expected, dtype)))
+    known = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(out)[known], np.signbit(np.array(expected, dtype))[known])
 
 
 def test_denormals_are_flushed_and_the_setting_restored() -> None:

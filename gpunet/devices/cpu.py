@@ -15,8 +15,8 @@ except ImportError:  # no compiler at installation: the ops' xp code serves; gpu
     _native = None  # type: ignore[assignment]
 
 KERNELS = (
-    "add", "sub", "mul", "div", "maximum", "minimum", "neg", "abs", "sign", "square", "sqrt", "exp", "log", "clip",
-    "eq", "ne", "lt", "le", "gt", "ge", "where", "cast", "sum", "mean", "max", "min",
+    "add", "sub", "mul", "div", "maximum", "minimum", "neg", "abs", "sign", "square", "sqrt", "exp", "log", "sin", "cos",
+    "clip", "mod", "pow", "argmax", "eq", "ne", "lt", "le", "gt", "ge", "where", "cast", "sum", "mean", "max", "min",
     "activation", "activation_vjp", "linear", "linear_keep", "linear_vjp", "matmul",
     "softmax", "log_softmax", "softmax_cross_entropy", "softmax_cross_entropy_vjp",
     "erf", "dropout", "gather", "scatter_add", "slice_rows", "pick", "one_hot", "copy", "pack", "concat",
