@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,8 @@ ISA_FLAGS = {
     "_avx512": "-mavx2 -mfma -mavx512f -mavx512vl -mavx512dq -mavx512bw -Wno-maybe-uninitialized",
 }
 
+YOURS = shlex.split(os.environ.get("CXXFLAGS", ""))  # after ours, so that they win
+
 
 def isa_of(source: str) -> str:
     return next((suffix for suffix in ISA_FLAGS if Path(source).stem.endswith(suffix)), "")
@@ -40,7 +43,7 @@ class BuildNative(build_ext):
         super().build_extension(ext)
 
     def compile_one(self, source: str, defines: list[tuple[str, str]]) -> str:
-        flags = [*FLAGS.split(), *ISA_FLAGS.get(isa_of(source), "").split()]
+        flags = [*FLAGS.split(), *ISA_FLAGS.get(isa_of(source), "").split(), *YOURS]
         include = [pybind11_headers(), *(self.include_dirs or [])]
         [output] = self.compiler.compile([source], self.build_temp, defines, include, extra_postargs=flags)
         return output
@@ -81,7 +84,7 @@ def native() -> Extension:
         sources=[f for f in files if f.endswith(".cpp")],
         depends=[f for f in files if not f.endswith(".cpp")],
         language="c++",
-        extra_link_args=["-Wl,-s"] if os.name == "posix" and os.uname().sysname == "Linux" else [],
+        extra_link_args=["-Wl,-s"] if not YOURS and os.name == "posix" and os.uname().sysname == "Linux" else [],
         optional=os.environ.get("GPUNET_REQUIRE_NATIVE") != "1",
     )
 
