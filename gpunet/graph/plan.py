@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..engine import Edge, Node, Spec
 from .simplify import is_constant
 from .trace import Graph
 
-ALIGNMENT = 256  # bytes
+ALIGNMENT, SMALL = 256, 16  # bytes: of what fills registers and cache lines, and of what does not
 
 
 class Store:
@@ -58,6 +59,11 @@ class Plan:
         self._elementwise_in_place()
         self.arena_bytes = self._pack()
         self.bound = self._bound()
+
+    @property
+    def held(self) -> int:
+        """Bytes of the leaves: parameters, optimizer state, data, arguments."""
+        return _extent(self.leaves.values())
 
     def _lifetimes(self) -> None:
         for leaf, array in self.leaves.items():
@@ -145,14 +151,15 @@ class Plan:
         placed: list[Store] = []
         peak = 0
         for store in sorted(mine, key=lambda s: (-s.nbytes, s.first)):
-            at, size = 0, _aligned(store.nbytes)
+            unit = ALIGNMENT if store.nbytes >= ALIGNMENT else SMALL
+            at = 0
             for other in sorted(
                 (o for o in placed if o.first <= store.last and store.first <= o.last), key=lambda o: o.offset
             ):
-                if at + size <= other.offset:
+                if at + store.nbytes <= other.offset:
                     break
-                at = max(at, other.offset + _aligned(other.nbytes))
-            store.offset, peak = at, max(peak, at + size)
+                at = max(at, _up(other.offset + other.nbytes, unit))
+            store.offset, peak = at, max(peak, at + store.nbytes)
             placed.append(store)
         return peak
 
@@ -182,8 +189,17 @@ def _nbytes(spec: Spec) -> int:
     return math.prod(spec.shape) * spec.dtype.itemsize
 
 
-def _aligned(nbytes: int) -> int:
-    return -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
+def _extent(arrays: Iterable[Any]) -> int:
+    """Bytes of arrays that may lie in one another, as parameters do in their group's vector."""
+    total = end = 0
+    for start, nbytes in sorted((a.__array_interface__["data"][0], a.nbytes) for a in arrays):
+        total += max(0, start + nbytes - max(start, end))
+        end = max(end, start + nbytes)
+    return total
+
+
+def _up(at: int, unit: int) -> int:
+    return -(-at // unit) * unit
 
 
 __all__ = ["Plan", "Store", "in_place", "is_constant"]

@@ -167,7 +167,12 @@ class Program:
         return partial(op.runner(self.device), *call.outs, *call.ins, **call.node.settings)
 
     def __str__(self) -> str:
-        return f"{len(self.calls)} calls, arena {self.plan.arena_bytes:,} bytes (at least {self.plan.bound:,} alive at once)\n{self.graph}"
+        plan = self.plan
+        return (
+            f"{len(self.calls)} calls, arena {plan.arena_bytes:,} bytes (at least {plan.bound:,} alive at once)\n"
+            f"memory {plan.arena_bytes + plan.held:,} bytes with parameters, optimizer state and data "
+            f"(at least {plan.bound + plan.held:,})\n{self.graph}"
+        )
 
 
 def check_finite(value: Any) -> None:
