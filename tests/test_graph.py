@@ -237,7 +237,30 @@ def test_a_graph_prints() -> None:
     ]
 
 
+def test_a_graph_is_drawn() -> None:
+    w, count = normal(3, 2), tensor(0)
+
+    def f(x: Tensor) -> Tensor:
+        count.assign(count + 1)
+        return ops.reshape(ops.split(x @ w, 2, axis=1)[1], shape=(-1,))
+
+    x = tensor(np.ones((4, 3)))
+    for graph in (trace(f, [x]), compile(f).graph(x)):
+        lines = graph.dot().splitlines()
+        assert lines[0] == "digraph {" and lines[-1] == "}" and all(line.endswith(";") for line in lines[1:-1])
+        assert sum("shape=box" in line for line in lines) == len(graph.nodes)
+        assert '  "arg0" -> "%1";' in lines and sum("shape=ellipse" in line for line in lines) == 1
+        assert sum("shape=cylinder" in line for line in lines) == 2 and sum("style=dashed" in line for line in lines) == 1
+        assert sum(line.endswith('-> "out0";') for line in lines) == 1
+
+
 # ---------------------------------------------------------------- planning
+
+
+def test_a_layout_names_the_place_of_each_buffer() -> None:
+    x = tensor(np.ones((4, 3), np.float32))
+    program = compile(lambda x: ops.sum(ops.exp(x), axis=0)).program(x)
+    assert program.layout().splitlines() == [f"{'exp':24} 0+48 <- held+48", f"{'sum':24} 48+12 <- 0+48"]
 
 
 def test_the_arena_is_near_its_bound_and_running_makes_no_arrays() -> None:

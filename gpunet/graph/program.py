@@ -166,6 +166,19 @@ class Program:
         assert op is not None
         return partial(op.runner(self.device), *call.outs, *call.ins, **call.node.settings)
 
+    def layout(self) -> str:
+        """Where each call writes and reads: bytes of the arena as offset+length, or of memory that is there already."""
+        start = self.arena.__array_interface__["data"][0]
+
+        def place(a: Any) -> str:
+            at = a.__array_interface__["data"][0] - start
+            return f"{at}+{a.nbytes}" if 0 <= at < self.arena.nbytes else f"held+{a.nbytes}"
+
+        return "\n".join(
+            f"{c.node.op.name if c.node.op else '':24} {', '.join(map(place, c.outs))} <- {', '.join(map(place, c.ins))}"
+            for c in self.calls
+        )
+
     def __str__(self) -> str:
         plan = self.plan
         return (

@@ -10,6 +10,7 @@ import numpy as np
 from ..devices import Device
 from ..engine import Edge, Node, Recorder, Spec, Tensor, set_mode
 from ..errors import ShapeError
+from . import show
 
 
 class Graph(Recorder):
@@ -107,44 +108,11 @@ class Graph(Recorder):
         return all(getattr(thing, name) == value for thing, name, value in self.guards.values())
 
     def __str__(self) -> str:
-        names = _Names(self)
-        lines = []
-        for node in self.nodes:
-            assert node.op is not None
-            inside = ", ".join(
-                [names.of(e) for e in node.inputs if e is not None] + [f"{k}={v}" for k, v in node.settings.items()]
-            )
-            lines.append(f"{names.node(node):5} = {node.op.name}({inside})  {'  '.join(map(_spec, node.specs))}")
-        lines += [f"{names.of((leaf, 0))} <- {names.of(edge)}" for leaf, edge in self.stores]
-        return "\n".join([*lines, f"return {', '.join(map(names.of, self.outs)) or 'nothing'}"])
+        return show.text(self)
 
-
-class _Names:
-    """%3 for the result of a node, arg0 for an argument, s2:float32[4x3] for a Tensor from outside."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.names: dict[Node, str] = {node: f"arg{i}" for i, node in enumerate(graph.args)}
-        self.results = self.outside = 0
-
-    def node(self, node: Node) -> str:
-        if node not in self.names:
-            if "value" in node.settings and node.op is None:
-                self.names[node] = f"{node.settings['value']:g}"
-            elif node.op is None:
-                self.names[node] = f"s{self.outside}:{_spec(node.specs[0])}"
-                self.outside += 1
-            else:
-                self.names[node] = f"%{self.results}"
-                self.results += 1
-        return self.names[node]
-
-    def of(self, edge: Edge) -> str:
-        node, i = edge
-        return self.node(node) + (f".{i}" if len(node.specs) > 1 else "")
-
-
-def _spec(spec: Spec) -> str:
-    return f"{spec.dtype}[{'x'.join(map(str, spec.shape))}]"
+    def dot(self) -> str:
+        """The graph in Graphviz's language: `dot -Tsvg`."""
+        return show.dot(self)
 
 
 def trace(
