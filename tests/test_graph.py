@@ -216,6 +216,31 @@ def test_a_sigmoid_neuron_written_out_is_one_op_forward_and_one_backward() -> No
         np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-12)
 
 
+def by_one_exp(x: Tensor) -> Tensor:
+    e = ops.exp(x)
+    return e / ops.sum(e, axis=-1, keepdims=True)
+
+
+WRITTEN_OUT: dict[str, tuple[Any, list[str]]] = {
+    "silu": (lambda x: x * (1.0 / (1.0 + ops.exp(-x))), ["activation_keep"]),
+    "tanh": (lambda x: (ops.exp(x) - ops.exp(-x)) / (ops.exp(x) + ops.exp(-x)), ["activation"]),
+    "softmax": (lambda x: ops.exp(x) / ops.sum(ops.exp(x), axis=-1, keepdims=True), ["softmax"]),
+    "softmax of one exp": (by_one_exp, ["softmax"]),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN_OUT)
+def test_formulas_written_out_are_found_and_agree(name: str) -> None:
+    f, found = WRITTEN_OUT[name]
+    x = normal(6, 5)
+    assert names(compile(f).graph(x.detach())) == found
+    whole = lambda: [y := f(x), *grad(ops.sum(ops.square(y)), [x])]  # noqa: E731
+    for got, want in zip(compile(whole)(), whole(), strict=True):
+        np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-12, atol=1e-14)
+    other = tensor(np.full((2, 3), 300.0))
+    assert np.isfinite(compile(f)(other).numpy()).all(), "the fused formula does not overflow"
+
+
 def test_an_inner_result_that_is_read_elsewhere_is_not_fused_away() -> None:
     x, w, b = normal(6, 5), normal(5, 3, seed=1), normal(3, seed=2)
 

@@ -39,6 +39,9 @@ def _act(x: Tensor) -> Tensor:
 # fmt: off
 RULES = [  # gates first: what stands inside an activation is found before the layer around it
     Rule(lambda x: 1.0 / (1.0 + ops.exp(-x)),       "*",       lambda x: ops.sigmoid(x)),
+    Rule(lambda x: x * ops.sigmoid(x),              "*",       lambda x: ops.silu(x)),
+    Rule(lambda x: (ops.exp(x) - ops.exp(-x)) / (ops.exp(x) + ops.exp(-x)), "*", lambda x: ops.tanh(x)),
+    Rule(lambda x: ops.exp(x) / ops.sum(ops.exp(x), axis=-1, keepdims=True), "*", lambda x: ops.softmax(x)),
     Rule(lambda x, w, b: _act(matmul_op(x, w) + b), "nk km m", lambda x, w, b, act, alpha: linear_op(x, w, b, act=act, alpha=alpha)),
     Rule(lambda x, w, b: matmul_op(x, w) + b,       "nk km m", lambda x, w, b: linear_op(x, w, b, act="identity", alpha=0.0)),
     Rule(lambda z, t: -ops.pick(log_softmax_op(z), t), "nc n:i", lambda z, t: ops.softmax_cross_entropy(z, t, smoothing=0.0)),
