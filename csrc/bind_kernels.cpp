@@ -47,7 +47,7 @@ template <class T> std::optional<Matrix<T>> matrix(const Array& a) {
 
 // A stack on the left and one matrix on the right are one tall product.
 template <class T> void flatten(Product<T>& p) {
-  if (p.count > 1 && !p.b.next && p.a.next && p.a.col == 1 && !p.bias) p.m *= p.count, p.count = 1;
+  if (p.count > 1 && !p.b.next && p.a.next && p.a.col == 1 && !p.bias && !p.saved) p.m *= p.count, p.count = 1;
 }
 
 template <class T> void launch_product(Product<T> p, double act_cost = 0) {
@@ -69,7 +69,7 @@ py::object matmul(const Array& out, const Array& x, const Array& y) {
     using T = decltype(zero);
     const auto a = matrix<T>(x), b = matrix<T>(y);
     fits = a && b;
-    if (fits) launch_product<T>({out.as<T>(), out.as<T>(), *a, *b, nullptr, m, n, k, count, 0, T(0)});
+    if (fits) launch_product<T>({out.as<T>(), out.as<T>(), *a, *b, nullptr, m, n, k, count, 0, T(0), nullptr, nullptr});
   });
   return fits ? done() : declined();
 }
@@ -89,7 +89,7 @@ py::object linear(const char* name, const Array& out, const Array& z, const Arra
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> a{x.as<T>(), k, 1, m * k}, panels{w.as<T>(), n, 1, k * n};
-    launch_product<T>({out.as<T>(), z.as<T>(), a, panels, b.as<T>(), m, n, k, count, act, T(alpha)},
+    launch_product<T>({out.as<T>(), z.as<T>(), a, panels, b.as<T>(), m, n, k, count, act, T(alpha), nullptr, nullptr},
                       activation_cost(act));
   });
   return done();
@@ -109,6 +109,29 @@ py::object linear_vjp(const Array& dz, const Array& db, const Array& g, const Ar
            (needs_input(act) ? kCostly : kCheap) * g.size);
   });
   return done();
+}
+
+// linear_vjp of the layer below, from a product.
+py::object linear_back(const Array& dz, const Array& db, const Array& g, const Array& w, const Array& s, int act,
+                       double alpha) {
+  if (!slope_known(act, alpha) || !usable({&dz, &db}, {&g, &w, &s}, {&w})) return declined();
+  if (!overlap_allowed({&dz, &db}, {&g, &w, &s})) return declined();
+  const int r = g.rank;
+  if ((r != 2 && r != 3) || w.rank != r || dz.rank != r) return declined();
+  const auto m = g.shape[r - 2], k = g.shape[r - 1], n = w.shape[r - 1], count = r == 3 ? g.shape[0] : 1;
+  const bool fits = r == 2 ? w.is({k, n}) && db.is({n}) && dz.is({m, n})
+                           : w.is({count, k, n}) && db.is({count, n}) && dz.is({count, m, n});
+  if (!fits || !s.same_shape(dz)) shape_error("linear_back", {{"dz", &dz}, {"db", &db}, {"g", &g}, {"w", &w}, {"s", &s}});
+  bool laid = true;
+  by_type(dz.type, [&](auto zero) {
+    using T = decltype(zero);
+    const auto a = matrix<T>(g), b = matrix<T>(w);
+    laid = a && b;
+    if (laid)
+      launch_product<T>({dz.as<T>(), dz.as<T>(), *a, *b, nullptr, m, n, k, count, act, T(alpha), s.as<T>(), db.as<T>()},
+                        needs_input(act) ? kCostly : kCheap);
+  });
+  return laid ? done() : declined();
 }
 
 py::object softmax(const char* name, bool log, const Array& out, const Array& x) {
@@ -199,6 +222,11 @@ void bind_kernels(py::module_& m) {
           return linear_vjp(dz, db, g, s, find_activation(act), alpha);
         },
         arg("dz"), arg("db"), arg("g"), arg("s"), kw_only(), arg("act"), arg("alpha"));
+  m.def("linear_back",
+        [](handle dz, handle db, handle g, handle w, handle s, Name act, double alpha) {
+          return linear_back(dz, db, g, w, s, find_activation(act), alpha);
+        },
+        arg("dz"), arg("db"), arg("g"), arg("w"), arg("s"), kw_only(), arg("act"), arg("alpha"));
   m.def("softmax", [](handle out, handle x) { return softmax("softmax", false, out, x); }, arg("out"), arg("x"));
   m.def("log_softmax", [](handle out, handle x) { return softmax("log_softmax", true, out, x); }, arg("out"), arg("x"));
   m.def("softmax_cross_entropy",

@@ -54,6 +54,7 @@ template <class T> struct ActivationVjp { T* out; const T* g; const T* saved; lo
 template <class T> struct Matrix { const T* data; long row, col, next; };
 
 // z = bias + a b, out = act(z), for `count` matrices (m, k) x (k, n); z and out may be one. No bias: nullptr.
+// With `saved` the way back: out = (a b) act'(saved), db = the sums of its columns.
 template <class T> struct Product {
   T *out, *z;
   Matrix<T> a, b;
@@ -61,6 +62,8 @@ template <class T> struct Product {
   long m, n, k, count;
   int act;
   T alpha;
+  const T* saved;
+  T* db;
 };
 
 // dz = g act'(saved), db = the sums of its columns, for `count` matrices (rows, cols).
@@ -98,6 +101,9 @@ struct Pick { char* out; const char* x; Index columns; long rows, cols, item; };
 template <class T> struct OneHot { T* out; Index columns; long rows, cols; };
 struct Copy { char* out; const char* x; long rows, bytes, out_row, x_row; };  // rows of so many bytes, so far apart
 template <class T> struct ScatterAdd { T* out; const T* g; Index rows; long n, length, width; };
+
+// Whether all of x is finite; a part that finds otherwise says so in `fine`.
+template <class T> struct Finite { const T* x; long n; bool* fine; };
 
 // Optimizers: flat vectors in, the new ones out, each `new` the same memory as its `old` or apart from it.
 template <class T> struct Change { T* out; const T* in; };
@@ -139,6 +145,7 @@ template <class T> struct Table {
   Both<T> both;
   Casts<T> casts;
   Kernel<Reduce<T>> sum, max, min;
+  Kernel<Finite<T>> finite;
   Kernel<OneHot<T>> one_hot;
   Kernel<Activation<T>> activation;
   Kernel<ActivationVjp<T>> activation_vjp;

@@ -69,5 +69,15 @@ template <class T, class F> void reduce(const Reduce<T>& r, Part part) {
   }
 }
 
+struct Zeros {  // x * 0 is 0 where x is finite, and NaN elsewhere
+  template <class T> static T start() { return T(0); }
+  template <class V> static HD V join(V a, V b) { return fma(b, V{}, a); }
+};
+
+template <class T> void finite(const Finite<T>& f, Part part) {
+  const Span s = share<T>(f.n, part);
+  if (fold_row<T, Zeros>(f.x + s.begin, s.end - s.begin) != 0) __atomic_store_n(f.fine, false, __ATOMIC_RELAXED);
+}
+
 }  // namespace
 }  // namespace gpunet

@@ -251,6 +251,8 @@ FORMULAS: dict[str, tuple[float, Callable[[Array], Array], Callable[[Array], Arr
 }
 LAYERS = (((3, 4), (4, 5), (5,)), ((0, 4), (4, 5), (5,)), ((1, 1), (1, 1), (1,)), ((7, 9), (9, 8), (8,)),
           ((2, 3, 4), (2, 4, 5), (2, 5)), ((9, 33), (33, 17), (17,)))
+BACK = (((3, 4), (4, 5), (3, 5)), ((0, 4), (4, 5), (0, 5)), ((1, 1), (1, 1), (1, 1)), ((1, 9), (9, 40), (1, 40)),
+        ((2, 3, 4), (2, 4, 5), (2, 3, 5)), ((33, 17), (17, 52), (33, 52)))
 SQUARES = tuple((s, s) for s in ((3, 5), (0, 5), (1, 1), (2, 3, 4), (33, 17)))
 
 
@@ -274,6 +276,9 @@ for name, (alpha, value, derivative) in FORMULAS.items():
     row("linear_vjp", lambda g, x, c=c: ops.linear_vjp(g, _saved(x, **c), **c),
                       lambda g, x, d=derivative: (g * d(x), (g * d(x)).sum(-2)),
                       "real nonzero", SQUARES, tolerance=10, note=name)
+    row("linear_back", lambda g, w, x, c=c: ops.linear_back(g, w, _saved(x, **c), **c),
+                       lambda g, w, x, d=derivative: ((g @ w) * d(x), ((g @ w) * d(x)).sum(-2)),
+                       "real real nonzero", BACK, tolerance=60, note=name)
     if ops.ACTIVATIONS[name].needs == "output":
         row("activation", lambda x, c=c: ops.activation(x, **c),
                           lambda x, f=value: f(x), "nonzero", ONE, tolerance=2, note=name)

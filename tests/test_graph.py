@@ -272,8 +272,9 @@ def test_planted_planner_faults_are_caught(fault: str, monkeypatch: pytest.Monke
         old = w.detach()
         loss = ops.sum(h * k) + ops.sum(k @ h)
         (g,) = grad(loss, [w])
-        w.assign(w.detach() - 1e-3 * g)
-        return loss, g, old @ k
+        new = w.detach() - 1e-3 * g
+        w.assign(new)
+        return loss, g, ops.sum(new), old @ k
 
     start, want = w.numpy().copy(), [t.numpy().copy() for t in f()]
     moved = w.numpy().copy()

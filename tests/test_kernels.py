@@ -296,6 +296,26 @@ def test_linear(act: str, shape: tuple[tuple[int, ...], int, int, int], dtype: A
     np.testing.assert_array_equal(again, db)
 
 
+@each_activation
+@pytest.mark.parametrize("shape", [*LINEAR, ((), 300, 40, 601), ((), 1, 700, 129)], ids=str)
+@each_float
+def test_linear_back_is_a_product_and_linear_vjp_bit_by_bit(act: str, shape: Any, dtype: Any) -> None:
+    stack, n, k, m = shape
+    alpha = ACTIVATIONS[act][0]
+    g, w, z = (random(*stack, *s, dtype=dtype, seed=i) for i, s in enumerate([(n, k), (k, m), (n, m)]))
+    saved = saved_for(act, z.astype(np.float64)).astype(dtype)
+    for transposed in (False, True):
+        product, dz, db = fresh(z.shape, dtype), fresh(z.shape, dtype), fresh((*stack, m), dtype)
+        cpu.matmul(product, g, laid_out(w, transposed))
+        cpu.linear_vjp(dz, db, product, saved, act=act, alpha=alpha)
+        for threads in (1, 3):
+            cpu.set_threads(threads)
+            fused, sums = fresh(z.shape, dtype), fresh((*stack, m), dtype)
+            assert cpu.linear_back(fused, sums, g, laid_out(w, transposed), saved, act=act, alpha=alpha) is None
+            np.testing.assert_array_equal(fused, dz)
+            np.testing.assert_array_equal(sums, db)
+
+
 # ---- softmax and its loss
 
 

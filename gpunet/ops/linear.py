@@ -82,6 +82,12 @@ def linear_vjp(g: Tensor, s: Tensor, *, act: str, alpha: float) -> Any:
     return dz, sum(dz, axis=-2)
 
 
+@composite(outs=2)
+def linear_back(g: Tensor, w: Tensor, s: Tensor, *, act: str, alpha: float) -> Any:
+    """linear_vjp of the layer below, where its g is a product: the slope and the sums are taken tile by tile."""
+    return linear_vjp(_matmul(g, w), s, act=act, alpha=alpha)
+
+
 def linear(
     x: Tensor, w: Tensor, b: Tensor | None = None, *, act: str = "identity", alpha: float | None = None
 ) -> Tensor:
