@@ -6,6 +6,7 @@
 // nor threads change the bits. (Goto and van de Geijn 2008; the tile reaches 95 % of the peak, copying costs 5 %.)
 #pragma once
 
+#include "reduce.h"
 #include "tile.h"
 
 namespace gpunet {
@@ -40,8 +41,8 @@ template <class T> void pack_columns(const Matrix<T>& b, const T* from, long k, 
     }
 }
 
+constexpr long kRowBlock = 128;
 struct Area { Span rows, cols; };  // of one matrix of C
-inline long length(Span s) { return s.end - s.begin; }
 
 // Where a block of rows of A and a group of panels of B are read from: their own place, or the thread's scratch memory.
 template <class T> struct Rows { const T* data; long row, step, tile; };   // tile: from one tile's rows to the next's
@@ -96,20 +97,24 @@ template <class T> Panels<T> panels_of(const Matrix<T>& b, const T* from, long k
 }
 
 // What is left to do when a tile's k is done, while it is in the cache; ReLU was done in its registers.
-template <class T> void finish(const Product<T>& p, long c, long rows, long width, T* db) {
-  if (p.saved) kSlopes<T>[p.act]({p.out + c, db, p.z + c, p.saved + c, p.n, rows, width, p.alpha});
+template <class T> bool unfinished(const Product<T>& p) {
+  return p.act != kIdentity && (p.saved || p.act != kRelu || p.out != p.z) || p.out != p.z;
+}
+template <class T> void finish(const Product<T>& p, long c, long rows, long width) {
+  if (p.saved) kSlopeTimes<T>[p.act]({p.out + c, p.z + c, p.saved + c, p.n, rows, width, p.alpha});
   else kActivate<T>[p.act]({p.out + c, p.z + c, p.n, rows, width, p.alpha});
+}
+template <class T> T floor_of(const Product<T>& p) {
+  return p.act == kRelu && p.out == p.z && !p.saved ? T(0) : -infinity<T>();
 }
 
 // All tiles of one panel, for one block of rows and of k.
 template <class T> void panel_product(const Product<T>& p, long matrix, Area area, Span ks, Rows<T> a, Panels<T> b) {
   const long width = length(area.cols), vectors = ceil_div(width, kLanes<T>);
   const int last = int(width - (vectors - 1) * kLanes<T>), readable = b.panel ? kLanes<T> : last;
-  const bool begins = ks.begin == 0, ends = ks.end == p.k, relu = p.act == kRelu && p.out == p.z && !p.saved;
-  const bool unfinished = ends && !relu && (p.act != kIdentity || p.out != p.z || p.saved);
-  const T floor = ends && relu ? T(0) : -infinity<T>();
+  const bool begins = ks.begin == 0, ends = ks.end == p.k, left = ends && unfinished(p);
+  const T floor = ends ? floor_of(p) : -infinity<T>();
   const T* bias = p.bias ? p.bias + matrix * p.n + area.cols.begin : nullptr;
-  T* db = p.db + matrix * p.n + area.cols.begin;
   const auto& tiles = kTiles<T>.at;
   const T* from = a.data;
   each_group(length(area.rows), kTileRows, [&](long first, long rows) {
@@ -117,7 +122,7 @@ template <class T> void panel_product(const Product<T>& p, long matrix, Area are
     const T* start = begins ? bias : p.z + c;
     tiles[rows - 1][vectors - 1]({from, a.row, a.step, b.data, b.step, start, begins ? 0 : p.n, p.z + c, p.n, length(ks),
                                   last, readable, floor});
-    if (unfinished) finish(p, c, rows, width, db);
+    if (left) finish(p, c, rows, width);
     from += a.tile ? a.tile : rows * a.row;
   });
 }
@@ -159,22 +164,19 @@ template <class T> void area_product(const Product<T>& p, long matrix, Area area
 template <class T> void row_product(const Product<T>& p, long matrix, Span cols) {
   each_panel<T>(length(cols), kRowVectors, [&](long first, long width) {
     const long c = matrix * p.n + cols.begin + first, vectors = ceil_div(width, kLanes<T>);
-    const bool relu = p.act == kRelu && p.out == p.z && !p.saved;
     const int last = int(width - (vectors - 1) * kLanes<T>);
     kRowTiles<T>.at[0][vectors - 1]({p.a.data + matrix * p.a.next, p.a.row, p.a.col,
                                      p.b.data + matrix * p.b.next + cols.begin + first, p.b.row,
-                                     p.bias ? p.bias + c : nullptr, 0, p.z + c, p.n, p.k, last, last,
-                                     relu ? T(0) : -infinity<T>()});
-    if (!relu && (p.act != kIdentity || p.out != p.z || p.saved)) finish(p, c, 1, width, p.db + c);
+                                     p.bias ? p.bias + c : nullptr, 0, p.z + c, p.n, p.k, last, last, floor_of(p)});
+    if (unfinished(p)) finish(p, c, 1, width);
   });
 }
 
 // Parts stand in a grid over C: the one whose largest cell is smallest; columns first, since they share no panel of B.
-// Sums of columns are not split.
-template <class T> Area area_of(long m, long n, bool by_columns, Part part) {
+template <class T> Area area_of(long m, long n, Part part) {
   int best = 1;
   long least_cells = -1;
-  for (int across = part.count; across >= (by_columns ? part.count : 1); --across) {
+  for (int across = part.count; across >= 1; --across) {
     if (part.count % across) continue;
     const long cells = ceil_div(ceil_div(m, kTileRows), part.count / across) * ceil_div(ceil_div(n, kLanes<T>), across);
     if (least_cells < 0 || cells < least_cells) best = across, least_cells = cells;
@@ -217,10 +219,10 @@ template <class T> void narrow_product(const Product<T>& p, long matrix, Span ro
 template <class T> void product(const Product<T>& p, Part part) {
   const bool by_matrix = p.count >= part.count, flip = narrow(p);
   const Span matrices = by_matrix ? share(p.count, 1, part) : Span{0, p.count};
-  const Area area = by_matrix ? Area{{0, p.m}, {0, p.n}} : area_of<T>(p.m, p.n, p.saved, part);
+  const Area area = by_matrix ? Area{{0, p.m}, {0, p.n}} : area_of<T>(p.m, p.n, part);
   T* copies = static_cast<T*>(scratch(sizeof(T) * (kScratchRows<T> + kScratchPanels<T> + kLanes<T> * kColBlock<T>)));
   for (long i = matrices.begin; i < matrices.end; ++i) {
-    if (p.saved) set_zero(p.db + i * p.n + area.cols.begin, length(area.cols));
+    if (p.db && area.rows.end == p.m) fold_columns<T, Sum>(p.db + i * p.n, p.b.data + i * p.b.next, p.k, p.n, area.cols);
     if (p.m == 1 && p.b.col == 1 && kMasks) row_product(p, i, length(area.rows) ? area.cols : Span{0, 0});
     else if (flip) narrow_product(p, i, by_matrix ? area.rows : share(p.m, kLanes<T>, part), copies);
     else area_product(p, i, area, copies);

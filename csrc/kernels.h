@@ -54,7 +54,7 @@ template <class T> struct ActivationVjp { T* out; const T* g; const T* saved; lo
 template <class T> struct Matrix { const T* data; long row, col, next; };
 
 // z = bias + a b, out = act(z), for `count` matrices (m, k) x (k, n); z and out may be one. No bias: nullptr.
-// With `saved` the way back: out = (a b) act'(saved), db = the sums of its columns.
+// Two ways back: with `saved`, out = (a b) act'(saved); with `db`, the sums of b's columns go there.
 template <class T> struct Product {
   T *out, *z;
   Matrix<T> a, b;
@@ -64,15 +64,6 @@ template <class T> struct Product {
   T alpha;
   const T* saved;
   T* db;
-};
-
-// dz = g act'(saved), db = the sums of its columns, for `count` matrices (rows, cols).
-template <class T> struct LinearVjp {
-  T *dz, *db;
-  const T *g, *saved;
-  long rows, cols, count;
-  int act;
-  T alpha;
 };
 
 template <class T> struct Softmax { T* out; const T* z; long rows, cols; bool log; };
@@ -150,7 +141,6 @@ template <class T> struct Table {
   Kernel<Activation<T>> activation;
   Kernel<ActivationVjp<T>> activation_vjp;
   Kernel<Product<T>> product;
-  Kernel<LinearVjp<T>> linear_vjp;
   Kernel<Softmax<T>> softmax;
   Kernel<CrossEntropy<T>> cross_entropy, cross_entropy_vjp;
   Kernel<Dropout<T>> dropout;

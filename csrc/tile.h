@@ -6,6 +6,11 @@
 namespace gpunet {
 namespace {
 
+#if defined(__AVX512F__)
+constexpr int kTileRows = 8, kTileVectors = 3;  // 24 of 32 registers
+#else
+constexpr int kTileRows = 6, kTileVectors = 2;  // 12 of 16
+#endif
 template <class T> constexpr int kTileCols = kTileVectors * kLanes<T>;
 
 template <class T> struct Tile {

@@ -211,7 +211,7 @@ def test_a_sigmoid_neuron_written_out_is_one_op_forward_and_one_backward() -> No
 
     run = compile(f)
     found = names(run.graph())
-    assert found.count("linear") == found.count("linear_vjp") == 1 and "exp" not in found
+    assert found.count("linear") == found.count("linear_dw") == 1 and "exp" not in found
     for got, want in zip(run(), f(), strict=True):
         np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-12)
 
@@ -255,7 +255,7 @@ PLANTED = {
     "a state overwritten early": ("_read_after", None),
     "every result in place": ("_elementwise_in_place", lambda self: [
         setattr(self.stores[n, 0], "within", (self.stores[n.inputs[0]], 0))
-        for n in self.graph.nodes if n.op is ops.linear_vjp or n.op.name == "matmul"
+        for n in self.graph.nodes if n.op is ops.linear_dz or n.op.name == "matmul"
         if self.stores[n, 0].free and self.stores[n.inputs[0]].free and self.stores[n, 0].nbytes <= self.stores[n.inputs[0]].nbytes
     ]),
 }  # fmt: skip

@@ -15,7 +15,7 @@ from ..engine import Edge, Node, Op, Spec, Tensor, set_mode
 from ..ops.linear import _linear as linear_op
 from ..ops.linear import _matmul as matmul_op
 from ..ops.reduce import _log_softmax as log_softmax_op
-from .trace import Graph, results
+from .trace import Graph
 
 _ANYWHERE = Device()
 
@@ -27,16 +27,17 @@ class Any(str):
 class Rule(NamedTuple):
     """Two functions traced alike. args: a word for each argument, a letter for each axis (* any shape, :i integers)."""
 
-    pattern: Callable[..., Anything]
+    pattern: Callable[..., Tensor]
     args: str
-    replacement: Callable[..., Anything]
+    replacement: Callable[..., Tensor]
 
 
-def _linear_vjp(g: Tensor, s: Tensor) -> Anything:
+def _activation_vjp(g: Tensor, s: Tensor) -> Tensor:
     """As one node, as a device with this kernel has it; its shape does not depend on the activation."""
-    dz, db = Op.__call__(ops.linear_vjp, g, s, act="identity", alpha=0.0)
-    dz.node.settings = {"act": Any("act"), "alpha": Any("alpha")}
-    return dz, db
+    made: Tensor = Op.__call__(ops.activation_vjp, g, s, act="identity", alpha=0.0)
+    assert made.node is not None
+    made.node.settings = {"act": Any("act"), "alpha": Any("alpha")}
+    return made
 
 
 def _act(x: Tensor) -> Tensor:
@@ -46,9 +47,9 @@ def _act(x: Tensor) -> Tensor:
 # fmt: off
 RULES = [  # gates first: what stands inside an activation is found before the layer around it
     Rule(lambda x: 1.0 / (1.0 + ops.exp(-x)),       "*",       lambda x: ops.sigmoid(x)),
-    Rule(lambda x, w, b: _act(matmul_op(x, w) + b), "nk km m", lambda x, w, b, act, alpha: linear_op(x, w, b, act=act, alpha=alpha)),
+    Rule(lambda x, w, b: _act(matmul_op(x, w) + b), "nk km m", lambda x, w, b, **of: linear_op(x, w, b, **of)),
     Rule(lambda x, w, b: matmul_op(x, w) + b,       "nk km m", lambda x, w, b: linear_op(x, w, b, act="identity", alpha=0.0)),
-    Rule(lambda g, w, s: _linear_vjp(matmul_op(g, w), s), "nk km nm", lambda g, w, s, act, alpha: ops.linear_back(g, w, s, act=act, alpha=alpha)),
+    Rule(lambda g, w, s: _activation_vjp(matmul_op(g, w), s), "nk km nm", lambda g, w, s, **of: ops.linear_dz(g, w, s, **of)),
     Rule(lambda z, t: -ops.pick(log_softmax_op(z), t), "nc n:i", lambda z, t: ops.softmax_cross_entropy(z, t, smoothing=0.0)),
 ]
 # fmt: on
@@ -57,7 +58,7 @@ RULES = [  # gates first: what stands inside an activation is found before the l
 class Pattern(NamedTuple):
     inputs: tuple[Node, ...]
     root: Node
-    replacement: Callable[..., Anything]
+    replacement: Callable[..., Tensor]
 
 
 @cache
@@ -75,7 +76,7 @@ def pattern(rule: Rule) -> Pattern:
             Node(specs=(Spec(tuple(lengths[c] for c in letters), np.dtype(np.int64 if kind else np.float32)),))
         )
     with set_mode(trace=Graph(), record=False):
-        root = results(rule.pattern(*[Tensor(n.specs[0], _ANYWHERE, n) for n in inputs]))[0].node
+        root = rule.pattern(*[Tensor(n.specs[0], _ANYWHERE, n) for n in inputs]).node
     assert root is not None
     return Pattern(tuple(inputs), root, rule.replacement)
 
@@ -138,7 +139,7 @@ def _apply(graph: Graph, rule: Pattern, node: Node) -> None:
     edges = [bound[n, 0] for n in rule.inputs]
     before = len(graph.nodes)
     with set_mode(trace=graph, record=node.tracked):
-        made = results(rule.replacement(*[Tensor(n.specs[i], _device(graph), n, i) for n, i in edges], **settings))[0].node
+        made = rule.replacement(*[Tensor(n.specs[i], _device(graph), n, i) for n, i in edges], **settings).node
     if made is not None and len(graph.nodes) == before + 1 and made.specs == node.specs:
         # The root becomes the new op, so that whoever holds it need not know; the backward is born from it.
         node.op, node.inputs, node.settings = made.op, made.inputs, made.settings
