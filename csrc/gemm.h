@@ -108,8 +108,9 @@ template <class T> T floor_of(const Product<T>& p) {
   return p.act == kRelu && p.out == p.z && !p.saved ? T(0) : -infinity<T>();
 }
 
-// All tiles of one panel, for one block of rows and of k.
-template <class T> void panel_product(const Product<T>& p, long matrix, Area area, Span ks, Rows<T> a, Panels<T> b) {
+// All tiles of one panel, for one block of rows and of k. (Inlined, as the two below: handed over in memory, what they
+// are told costs more than a small product.)
+template <class T> HD void panel_product(const Product<T>& p, long matrix, Area area, Span ks, Rows<T> a, Panels<T> b) {
   const long width = length(area.cols), vectors = ceil_div(width, kLanes<T>);
   const int last = int(width - (vectors - 1) * kLanes<T>), readable = b.panel ? kLanes<T> : last;
   const bool begins = ks.begin == 0, ends = ks.end == p.k, left = ends && unfinished(p);
@@ -128,7 +129,7 @@ template <class T> void panel_product(const Product<T>& p, long matrix, Area are
 }
 
 // One block of k for a group of columns: B is copied once, A once for each block of rows.
-template <class T> void block_product(const Product<T>& p, long matrix, Area area, Span ks, T* copies) {
+template <class T> HD void block_product(const Product<T>& p, long matrix, Area area, Span ks, T* copies) {
   const Matrix<T>&a = p.a, &b = p.b;
   const long width = length(area.cols), k = length(ks);
   const T* right = b.data + matrix * b.next + ks.begin * b.row + area.cols.begin * b.col;
@@ -149,15 +150,14 @@ template <class T> void block_product(const Product<T>& p, long matrix, Area are
 
 // Columns go in groups: as many as the scratch memory holds, so that rows of B are read in long runs; a transposed B
 // is read in long runs in any case, and the copy of one panel stays closer if one block of rows is all that reads it.
-template <class T> void area_product(const Product<T>& p, long matrix, Area area, T* copies) {
+template <class T> HD void area_product(const Product<T>& p, long matrix, Area area, T* copies) {
   const long wide = p.b.col != 1 && length(area.rows) <= kRowBlock ? kTileCols<T> : kColBlock<T>;
-  for (long left = area.cols.begin; left < area.cols.end; left += wide) {
-    const Span cols = {left, least(left + wide, area.cols.end)};
-    if (p.k == 0) block_product(p, matrix, {area.rows, cols}, {0, 0}, copies);
-    each_group(p.k, kBlock<T>, [&](long first, long n) {
-      block_product(p, matrix, {area.rows, cols}, {first, first + n}, copies);
-    });
-  }
+  const long blocks = p.k ? ceil_div(p.k, kBlock<T>) : 1;
+  for (long left = area.cols.begin; left < area.cols.end; left += wide)
+    for (long i = 0; i < blocks; ++i) {
+      const Span cols = {left, least(left + wide, area.cols.end)};
+      block_product(p, matrix, {area.rows, cols}, share(p.k, 1, {int(i), int(blocks)}), copies);
+    }
 }
 
 // One row of C: B is read once, where it lies, and neither copied nor cut into blocks.
@@ -174,6 +174,7 @@ template <class T> void row_product(const Product<T>& p, long matrix, Span cols)
 
 // Parts stand in a grid over C: the one whose largest cell is smallest; columns first, since they share no panel of B.
 template <class T> Area area_of(long m, long n, Part part) {
+  if (part.count == 1) return {{0, m}, {0, n}};
   int best = 1;
   long least_cells = -1;
   for (int across = part.count; across >= 1; --across) {
@@ -187,7 +188,7 @@ template <class T> Area area_of(long m, long n, Part part) {
 // A few columns of C fill no vector: where A is transposed, as in the gradient of the last layer's weights, C^T = B^T A^T
 // has long rows. It is computed in the scratch memory and laid down column by column; the bits are the same.
 template <class T> bool narrow(const Product<T>& p) {
-  return p.n < kLanes<T> && p.m >= kLanes<T> && p.a.row == 1 && p.b.col == 1 && !p.bias && p.act == kIdentity && !p.saved;
+  return p.n < kLanes<T> && p.a.row == 1 && p.b.col == 1 && p.m * p.k >= 1024 && !p.bias && p.act == kIdentity && !p.saved;
 }
 
 // out [m][n] = the transpose of x [n][m], n <= kLanes.

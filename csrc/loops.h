@@ -18,6 +18,7 @@ inline long length(Span s) { return s.end - s.begin; }
 
 // The share of n things of one part, in whole units of `unit`, as even as can be.
 inline Span share(long n, long unit, Part part) {
+  if (part.count == 1) return {0, n};
   const long units = (n + unit - 1) / unit;
   const long begin = units * part.index / part.count * unit, end = units * (part.index + 1) / part.count * unit;
   return {begin < n ? begin : n, end < n ? end : n};
@@ -28,8 +29,9 @@ template <class T> Span share(long n, Part part) { return share(n, 64 / long(siz
 
 // f(first, n): n things in as few groups of at most `most` as can be, as even as can be.
 template <class F> HD void each_group(long n, long most, F f) {
-  const long count = ceil_div(n, most), rest = count ? n % count : 0;
-  for (long i = 0, first = 0, size; i < count; ++i, first += size) f(first, size = n / count + (i < rest));
+  const long count = ceil_div(n, most);
+  const long each = count > 1 ? n / count : n, rest = count > 1 ? n % count : 0;  // a division takes as long as a small tile
+  for (long i = 0, first = 0, size; i < count; ++i, first += size) f(first, size = each + (i < rest));
 }
 
 template <class T, class F> HD void map(T* out, const T* x, Span s, F f) {
