@@ -95,6 +95,37 @@ py::object linear(const char* name, const Array& out, const Array& z, const Arra
   return done();
 }
 
+// Linear after linear: weights and biases by turns.
+py::object layers(const Array& out, const Array& x, const py::args& weights, const py::tuple& acts,
+                  const py::tuple& alphas) {
+  const std::size_t count = acts.size();
+  if (weights.size() != 2 * count || alphas.size() != count || count > Layers<float>::kMost) return declined();
+  if (!usable({&out}, {&x}) || !overlap_allowed({&out}, {&x}) || x.rank != 2 || out.rank != 2) return declined();
+  bool fits = true;
+  by_type(out.type, [&](auto zero) {
+    using T = decltype(zero);
+    Layers<T> l{{}, int(count), 1};
+    long k = x.shape[1];
+    double work = 0;
+    for (std::size_t i = 0; i < count && fits; ++i) {
+      const Array w(weights[2 * i]), b(weights[2 * i + 1]);
+      const int act = find_activation(py::cast<std::string_view>(acts[i]));
+      fits = act >= 0 && usable({&out}, {&w, &b}) && overlap_allowed({&out}, {&w, &b}) && w.rank == 2 && b.rank == 1;
+      if (!fits) return;
+      const long n = w.shape[1];
+      if (w.shape[0] != k || !b.is({n})) shape_error("layers", {{"x", &x}, {"w", &w}, {"b", &b}});
+      l.of[i] = {out.as<T>(), out.as<T>(), {x.as<T>(), k, 1, 0}, {w.as<T>(), n, 1, 0}, b.as<T>(), x.shape[0], n, k, 1,
+                 act, py::cast<T>(alphas[i]), nullptr, nullptr};
+      if (i + 1 < count) l.width = std::max(l.width, n);
+      work += double(x.shape[0]) * double(n) * (2.0 * double(k) + activation_cost(act));
+      k = n;
+    }
+    if (!out.is({x.shape[0], k})) shape_error("layers", {{"out", &out}, {"x", &x}});
+    launch(table<T>().layers, l, work);
+  });
+  return fits ? done() : declined();
+}
+
 // The two ways back through linear: to the gradient before the activation of the layer below ...
 py::object linear_dz(const Array& out, const Array& g, const Array& w, const Array& s, int act, double alpha) {
   if (!slope_known(act, alpha) || !usable({&out}, {&g, &w, &s}, {&w}) || !overlap_allowed({&out}, {&g, &w, &s}))
@@ -216,6 +247,11 @@ void bind_kernels(py::module_& m) {
           return linear("linear_keep", out, z, x, w, b, find_activation(act), alpha);
         },
         arg("out"), arg("z"), arg("x"), arg("w"), arg("b"), kw_only(), arg("act"), arg("alpha"));
+  m.def("layers",
+        [](handle out, handle x, const py::args& weights, const py::tuple& acts, const py::tuple& alphas) {
+          return layers(out, x, weights, acts, alphas);
+        },
+        arg("out"), arg("x"), kw_only(), arg("acts"), arg("alphas"));
   m.def("linear_dz",
         [](handle out, handle g, handle w, handle s, Name act, double alpha) {
           return linear_dz(out, g, w, s, find_activation(act), alpha);

@@ -52,6 +52,7 @@ template <class T> struct Panels { const T* data; long step, panel; };     // pa
 template <class T> constexpr long kColBlock = 11 * kTileCols<T>;
 template <class T> constexpr long kScratchRows = (2 * kRowBlock + kTileRows) * kBlock<T>;  // the last tile is padded
 template <class T> constexpr long kScratchPanels = kBlock<T> * kColBlock<T>;
+template <class T> constexpr long kScratch = kScratchRows<T> + kScratchPanels<T> + kLanes<T> * kColBlock<T>;
 
 // f(first, n) for panels of whole vectors, the last of which may be cut short.
 template <class T, class F> HD void each_panel(long width, long most, F f) {
@@ -221,12 +222,31 @@ template <class T> void product(const Product<T>& p, Part part) {
   const bool by_matrix = p.count >= part.count, flip = narrow(p);
   const Span matrices = by_matrix ? share(p.count, 1, part) : Span{0, p.count};
   const Area area = by_matrix ? Area{{0, p.m}, {0, p.n}} : area_of<T>(p.m, p.n, part);
-  T* copies = static_cast<T*>(scratch(sizeof(T) * (kScratchRows<T> + kScratchPanels<T> + kLanes<T> * kColBlock<T>)));
+  T* copies = static_cast<T*>(scratch(sizeof(T) * kScratch<T>));
   for (long i = matrices.begin; i < matrices.end; ++i) {
     if (p.db && area.rows.end == p.m) fold_columns<T, Sum>(p.db + i * p.n, p.b.data + i * p.b.next, p.k, p.n, area.cols);
     if (p.m == 1 && p.b.col == 1 && kMasks) row_product(p, i, length(area.rows) ? area.cols : Span{0, 0});
     else if (flip) narrow_product(p, i, by_matrix ? area.rows : share(p.m, kLanes<T>, part), copies);
     else area_product(p, i, area, copies);
+  }
+}
+
+// A block of rows goes through all layers while it is in the cache; parts own blocks and do not wait for each other.
+template <class T> void layers(const Layers<T>& l, Part part) {
+  constexpr long kRows = 512;
+  const long m = l.of[0].m, block = least(m, kRows);
+  T* between = static_cast<T*>(scratch(sizeof(T) * (kScratch<T> + 2 * block * l.width))) + kScratch<T>;
+  const Span blocks = share(ceil_div(m, kRows), 1, part);
+  for (long top = blocks.begin * kRows; top < least(blocks.end * kRows, m); top += kRows) {
+    const T* from = l.of[0].a.data + top * l.of[0].k;
+    for (int i = 0; i < l.count; ++i) {
+      Product<T> p = l.of[i];
+      p.m = least(kRows, m - top);
+      p.a.data = from;
+      p.z = p.out = i + 1 < l.count ? between + i % 2 * block * l.width : p.out + top * p.n;
+      product(p, {0, 1});
+      from = p.out;
+    }
   }
 }
 

@@ -66,6 +66,15 @@ template <class T> struct Product {
   T* db;
 };
 
+// Products one after the other, each of what the one before has made; only the last result is kept. The others need
+// `width` numbers a row.
+template <class T> struct Layers {
+  static constexpr int kMost = 16;
+  Product<T> of[kMost];
+  int count;
+  long width;
+};
+
 template <class T> struct Softmax { T* out; const T* z; long rows, cols; bool log; };
 
 // Label smoothing e: the target distribution is (1 - e) at the target and e / cols everywhere.
@@ -141,6 +150,7 @@ template <class T> struct Table {
   Kernel<Activation<T>> activation;
   Kernel<ActivationVjp<T>> activation_vjp;
   Kernel<Product<T>> product;
+  Kernel<Layers<T>> layers;
   Kernel<Softmax<T>> softmax;
   Kernel<CrossEntropy<T>> cross_entropy, cross_entropy_vjp;
   Kernel<Dropout<T>> dropout;

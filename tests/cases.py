@@ -266,6 +266,10 @@ def _saved(x: Tensor, act: str, alpha: float) -> Tensor:
 row("linear_dw", ops.linear_dw, lambda x, g: (x.swapaxes(-1, -2) @ g, g.sum(-2)), "real real",
     (((4, 3), (4, 5)), ((0, 3), (0, 5)), ((1, 1), (1, 1)), ((2, 3, 4), (2, 3, 5)), ((33, 17), (33, 52))), tolerance=60)
 
+row("layers", lambda *xs: ops.layers(*xs, acts=("tanh", "gelu", "identity"), alphas=(0.0, 0.0, 0.0)),
+    lambda x, w, b, u, c, v, d: FORMULAS["gelu"][1](np.tanh(x @ w + b) @ u + c) @ v + d, "real real real real real real real",
+    tuple(((n, 3), (3, 33), (33,), (33, 8), (8,), (8, 5), (5,)) for n in (0, 1, 7, 600)), smooth=0, tolerance=60)
+
 for name, (alpha, value, derivative) in FORMULAS.items():
     c: dict[str, Any] = {"act": name, "alpha": alpha}
     row("activate",   lambda x, c=c: ops.activate(x, c["act"]),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gpunet import losses, nn, ops, optim
 from gpunet.data.batches import Batches
 from gpunet.devices import device
-from gpunet.engine import Tensor, grad, mode, tensor
+from gpunet.engine import Tensor, grad, mode, no_grad, tensor
 from gpunet.errors import GraphError, TraceError
 from gpunet.graph import compile, plan, trace
 from gpunet.graph.compile import build
@@ -226,6 +226,35 @@ def test_an_inner_result_that_is_read_elsewhere_is_not_fused_away() -> None:
 
     for got, want in zip(compile(f)(), f(), strict=True):
         np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 512, 513, 1100])
+def test_layers_that_nobody_else_reads_are_one_call_with_the_same_bits(rows: int) -> None:
+    net = nn.Sequential(nn.MLP(5, 33, 17, 8, activation="gelu"), nn.MLP(8, 300, 4, activation="relu")).initialize(0).eval()
+    x = tensor(np.random.default_rng(0).standard_normal((rows, 5)).astype(np.float32))
+    run = compile(lambda x: net(x))
+    with no_grad():
+        want = net(x).numpy()
+    np.testing.assert_array_equal(run(x).numpy(), want)
+    kernels = device("cpu").kernels
+    layers = [name for name in names(run.graph(x)) if name in ("linear", "linear_keep", "layers")]
+    assert layers == (["layers", "linear", "linear"] if "layers" in kernels else layers), "300 columns are too wide"
+
+
+def test_layers_that_are_read_elsewhere_stay() -> None:
+    first, second = (nn.Linear(4, 4).initialize(i) for i in range(2))
+    x = tensor(np.ones((3, 4), np.float32))
+
+    def f(x: Tensor) -> tuple[Tensor, Tensor]:
+        h = first(x)
+        return h, second(h)
+
+    run = compile(f)
+    with no_grad():
+        want = [t.numpy() for t in f(x)]
+    for got, expected in zip(run(x), want, strict=True):
+        np.testing.assert_array_equal(got.numpy(), expected)
+    assert "layers" not in names(run.graph(x))
 
 
 def test_a_graph_prints() -> None:

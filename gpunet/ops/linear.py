@@ -6,9 +6,9 @@ import functools
 from typing import Any
 
 from ..devices import Device
-from ..engine import Tensor, composite, op
+from ..engine import Spec, Tensor, composite, op
 from ..errors import ShapeError
-from .activations import activate, activation_vjp, lookup
+from .activations import ACTIVATIONS, activate, activation_vjp, lookup
 from .layout import reshape, swap_last
 from .reduce import sum
 from .rules import product
@@ -86,6 +86,20 @@ def linear_dw(x: Tensor, g: Tensor) -> Any:
 def linear_dz(g: Tensor, w: Tensor, s: Tensor, *, act: str, alpha: float) -> Tensor:
     """The gradient before an activation, from that of the layer above it, whose weights are transposed in w."""
     return activation_vjp(_matmul(g, w), s, act=act, alpha=alpha)
+
+
+def _layered(x: Any, *weights: Any, acts: tuple[str, ...], alphas: tuple[float, ...]) -> Spec:
+    return Spec((x.shape[0], weights[-1].shape[0]), x.dtype)
+
+
+@op(shape=_layered)
+def layers(dev: Device, out: Any, x: Any, *weights: Any, acts: tuple[str, ...], alphas: tuple[float, ...]) -> None:
+    """Linear after linear, w and b by turns: what the compiler makes of layers whose results nobody else reads."""
+    for w, b, act, alpha in zip(weights[::2], weights[1::2], acts, alphas, strict=True):
+        z = dev.xp.matmul(x, w) + b
+        x = dev.xp.empty_like(z)
+        ACTIVATIONS[act].value(dev, x, z, alpha)
+    out[...] = x
 
 
 def linear(
