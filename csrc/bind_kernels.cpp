@@ -47,7 +47,7 @@ template <class T> std::optional<Matrix<T>> matrix(const Array& a) {
 
 // A stack on the left and one matrix on the right are one tall product.
 template <class T> void flatten(Product<T>& p) {
-  if (p.count > 1 && !p.b.next && p.a.next && p.a.col == 1 && !p.bias) p.m *= p.count, p.count = 1;
+  if (p.count > 1 && !p.b.next && p.a.next && p.a.col == 1 && !p.bias && !p.saved) p.m *= p.count, p.count = 1;
 }
 
 template <class T> void launch_product(Product<T> p, double act_cost = 0) {
@@ -69,7 +69,7 @@ py::object matmul(const Array& out, const Array& x, const Array& y) {
     using T = decltype(zero);
     const auto a = matrix<T>(x), b = matrix<T>(y);
     fits = a && b;
-    if (fits) launch_product<T>({out.as<T>(), out.as<T>(), *a, *b, nullptr, m, n, k, count, 0, T(0)});
+    if (fits) launch_product<T>({out.as<T>(), out.as<T>(), *a, *b, nullptr, m, n, k, count, 0, T(0), nullptr, nullptr});
   });
   return fits ? done() : declined();
 }
@@ -89,24 +89,77 @@ py::object linear(const char* name, const Array& out, const Array& z, const Arra
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> a{x.as<T>(), k, 1, m * k}, panels{w.as<T>(), n, 1, k * n};
-    launch_product<T>({out.as<T>(), z.as<T>(), a, panels, b.as<T>(), m, n, k, count, act, T(alpha)},
+    launch_product<T>({out.as<T>(), z.as<T>(), a, panels, b.as<T>(), m, n, k, count, act, T(alpha), nullptr, nullptr},
                       activation_cost(act));
   });
   return done();
 }
 
-py::object linear_vjp(const Array& dz, const Array& db, const Array& g, const Array& s, int act, double alpha) {
-  if (!slope_known(act, alpha) || !usable({&dz, &db}, {&g, &s})) return declined();
-  if (!overlap_allowed({&dz, &db}, {&g, &s}, {&g, &s})) return declined();
-  const int r = g.rank;
-  if (r != 2 && r != 3) return declined();
-  const auto rows = g.shape[r - 2], cols = g.shape[r - 1], count = r == 3 ? g.shape[0] : 1;
-  if (!dz.same_shape(g) || !s.same_shape(g) || !(r == 2 ? db.is({cols}) : db.is({count, cols})))
-    shape_error("linear_vjp", {{"dz", &dz}, {"db", &db}, {"g", &g}, {"s", &s}});
-  by_type(g.type, [&](auto zero) {
+// Linear after linear: weights and biases by turns.
+py::object layers(const Array& out, const Array& x, const py::args& weights, const py::tuple& acts,
+                  const py::tuple& alphas) {
+  const std::size_t count = acts.size();
+  if (weights.size() != 2 * count || alphas.size() != count || count > Layers<float>::kMost) return declined();
+  if (!usable({&out}, {&x}) || !overlap_allowed({&out}, {&x}) || x.rank != 2 || out.rank != 2) return declined();
+  bool fits = true;
+  by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
-    launch(table<T>().linear_vjp, {dz.as<T>(), db.as<T>(), g.as<T>(), s.as<T>(), rows, cols, count, act, T(alpha)},
-           (needs_input(act) ? kCostly : kCheap) * g.size);
+    Layers<T> l{{}, int(count), 1};
+    long k = x.shape[1];
+    double work = 0;
+    for (std::size_t i = 0; i < count && fits; ++i) {
+      const Array w(weights[2 * i]), b(weights[2 * i + 1]);
+      const int act = find_activation(py::cast<std::string_view>(acts[i]));
+      fits = act >= 0 && usable({&out}, {&w, &b}) && overlap_allowed({&out}, {&w, &b}) && w.rank == 2 && b.rank == 1;
+      if (!fits) return;
+      const long n = w.shape[1];
+      if (w.shape[0] != k || !b.is({n})) shape_error("layers", {{"x", &x}, {"w", &w}, {"b", &b}});
+      l.of[i] = {out.as<T>(), out.as<T>(), {x.as<T>(), k, 1, 0}, {w.as<T>(), n, 1, 0}, b.as<T>(), x.shape[0], n, k, 1,
+                 act, py::cast<T>(alphas[i]), nullptr, nullptr};
+      if (i + 1 < count) l.width = std::max(l.width, n);
+      work += double(x.shape[0]) * double(n) * (2.0 * double(k) + activation_cost(act));
+      k = n;
+    }
+    if (!out.is({x.shape[0], k})) shape_error("layers", {{"out", &out}, {"x", &x}});
+    launch(table<T>().layers, l, work);
+  });
+  return fits ? done() : declined();
+}
+
+// The two ways back through linear: to the gradient before the activation of the layer below ...
+py::object linear_dz(const Array& out, const Array& g, const Array& w, const Array& s, int act, double alpha) {
+  if (!slope_known(act, alpha) || !usable({&out}, {&g, &w, &s}, {&w}) || !overlap_allowed({&out}, {&g, &w, &s}))
+    return declined();
+  const int r = g.rank;
+  if ((r != 2 && r != 3) || w.rank != r || out.rank != r) return declined();
+  const auto m = g.shape[r - 2], k = g.shape[r - 1], n = w.shape[r - 1], count = r == 3 ? g.shape[0] : 1;
+  const bool fits = r == 2 ? w.is({k, n}) && out.is({m, n}) : w.is({count, k, n}) && out.is({count, m, n});
+  if (!fits || !s.same_shape(out)) shape_error("linear_dz", {{"out", &out}, {"g", &g}, {"w", &w}, {"s", &s}});
+  bool laid = true;
+  by_type(out.type, [&](auto zero) {
+    using T = decltype(zero);
+    const auto a = matrix<T>(g), b = matrix<T>(w);
+    laid = a && b;
+    if (laid)
+      launch_product<T>({out.as<T>(), out.as<T>(), *a, *b, nullptr, m, n, k, count, act, T(alpha), s.as<T>(), nullptr},
+                        needs_input(act) ? kCostly : kCheap);
+  });
+  return laid ? done() : declined();
+}
+
+// ... and to the gradients of the weights and of the bias.
+py::object linear_dw(const Array& dw, const Array& db, const Array& x, const Array& g) {
+  if (!usable({&dw, &db}, {&x, &g}) || !overlap_allowed({&dw, &db}, {&x, &g})) return declined();
+  const int r = x.rank;
+  if ((r != 2 && r != 3) || g.rank != r || dw.rank != r) return declined();
+  const auto k = x.shape[r - 2], m = x.shape[r - 1], n = g.shape[r - 1], count = r == 3 ? x.shape[0] : 1;
+  const bool fits = r == 2 ? g.is({k, n}) && dw.is({m, n}) && db.is({n})
+                           : g.is({count, k, n}) && dw.is({count, m, n}) && db.is({count, n});
+  if (!fits) shape_error("linear_dw", {{"dw", &dw}, {"db", &db}, {"x", &x}, {"g", &g}});
+  by_type(dw.type, [&](auto zero) {
+    using T = decltype(zero);
+    const Matrix<T> a{x.as<T>(), 1, m, k * m}, b{g.as<T>(), n, 1, k * n};
+    launch_product<T>({dw.as<T>(), dw.as<T>(), a, b, nullptr, m, n, k, count, 0, T(0), nullptr, db.as<T>()});
   });
   return done();
 }
@@ -194,11 +247,18 @@ void bind_kernels(py::module_& m) {
           return linear("linear_keep", out, z, x, w, b, find_activation(act), alpha);
         },
         arg("out"), arg("z"), arg("x"), arg("w"), arg("b"), kw_only(), arg("act"), arg("alpha"));
-  m.def("linear_vjp",
-        [](handle dz, handle db, handle g, handle s, Name act, double alpha) {
-          return linear_vjp(dz, db, g, s, find_activation(act), alpha);
+  m.def("layers",
+        [](handle out, handle x, const py::args& weights, const py::tuple& acts, const py::tuple& alphas) {
+          return layers(out, x, weights, acts, alphas);
         },
-        arg("dz"), arg("db"), arg("g"), arg("s"), kw_only(), arg("act"), arg("alpha"));
+        arg("out"), arg("x"), kw_only(), arg("acts"), arg("alphas"));
+  m.def("linear_dz",
+        [](handle out, handle g, handle w, handle s, Name act, double alpha) {
+          return linear_dz(out, g, w, s, find_activation(act), alpha);
+        },
+        arg("out"), arg("g"), arg("w"), arg("s"), kw_only(), arg("act"), arg("alpha"));
+  m.def("linear_dw", [](handle dw, handle db, handle x, handle g) { return linear_dw(dw, db, x, g); }, arg("dw"),
+        arg("db"), arg("x"), arg("g"));
   m.def("softmax", [](handle out, handle x) { return softmax("softmax", false, out, x); }, arg("out"), arg("x"));
   m.def("log_softmax", [](handle out, handle x) { return softmax("log_softmax", true, out, x); }, arg("out"), arg("x"));
   m.def("softmax_cross_entropy",

@@ -1,6 +1,8 @@
 // _cpu.Program: kernels are recorded by calling them as ever, and run many times in one call.
 #include <pybind11/stl.h>
 
+#include <memory>
+
 #include "bind.h"
 
 namespace gpunet {
@@ -16,11 +18,14 @@ void call_back(const Callback& callback, Part) {
   else throw py::error_already_set();
 }
 
-template <class T> struct Finite { const T* x; long n; };
+template <class T> struct Hope {
+  void operator()(Finite<T>& f) const { *f.fine = true; }
+};
 
-template <class T> void end_unless_finite(const Finite<T>& f, Part) {
-  for (long i = 0; i < f.n; ++i)
-    if (!(abs(f.x[i]) < infinity<T>())) throw EndOfRun{};
+struct Fine { const bool* fine; };
+
+void end_unless(const Fine& f, Part) {
+  if (!*f.fine) throw EndOfRun{};
 }
 
 class Recorder {
@@ -54,7 +59,10 @@ class Recorder {
     kept_.push_back(value);
     by_type(a.type, [&](auto zero) {
       using T = decltype(zero);
-      program_.add(Call<Finite<T>>{end_unless_finite<T>, {a.as<T>(), a.size}, {}}, 0);
+      auto fine = std::make_unique<bool>(true);
+      program_.add(Call<Finite<T>, Hope<T>>{table<T>().finite, {a.as<T>(), a.size, fine.get()}, {}}, kCheap / 4 * a.size);
+      program_.add(Call<Fine>{end_unless, {fine.get()}, {}}, 0);
+      fine_.push_back(std::move(fine));
     });
     return true;
   }
@@ -75,6 +83,7 @@ class Recorder {
  private:
   Program program_;
   std::vector<py::object> kept_;  // whose memory the calls point into
+  std::vector<std::unique_ptr<bool>> fine_;
 };
 
 }  // namespace

@@ -6,16 +6,13 @@
 // nor threads change the bits. (Goto and van de Geijn 2008; the tile reaches 95 % of the peak, copying costs 5 %.)
 #pragma once
 
-#include "loops.h"
+#include "reduce.h"
 #include "tile.h"
 
 namespace gpunet {
 namespace {
 
 template <class T> constexpr long kBlock = 2048 / long(sizeof(T));
-
-inline long least(long a, long b) { return a < b ? a : b; }
-inline long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
 // Copy rows [0, k) and columns [0, width) of b into panel[k][padded], zeros in the padding.
 template <class T> void pack_rows(const Matrix<T>& b, const T* from, long k, long width, long padded, T* panel) {
@@ -44,111 +41,141 @@ template <class T> void pack_columns(const Matrix<T>& b, const T* from, long k, 
     }
 }
 
+constexpr long kRowBlock = 128;
 struct Area { Span rows, cols; };  // of one matrix of C
-inline long length(Span s) { return s.end - s.begin; }
 
 // Where a block of rows of A and a group of panels of B are read from: their own place, or the thread's scratch memory.
 template <class T> struct Rows { const T* data; long row, step, tile; };   // tile: from one tile's rows to the next's
 template <class T> struct Panels { const T* data; long step, panel; };     // panel: from one panel to the next
 // (tile and panel are 0 where all is read in place.)
 
-template <class T> constexpr long kRowBlock = 256;
-template <class T> constexpr long kColBlock = 22 * kTileCols<T>;
-template <class T> constexpr long kScratchRows = (kRowBlock<T> + kTileRows) * kBlock<T>;  // the last tile is padded
+template <class T> constexpr long kColBlock = 11 * kTileCols<T>;
+template <class T> constexpr long kScratchRows = (2 * kRowBlock + kTileRows) * kBlock<T>;  // the last tile is padded
 template <class T> constexpr long kScratchPanels = kBlock<T> * kColBlock<T>;
+template <class T> constexpr long kScratch = kScratchRows<T> + kScratchPanels<T> + kLanes<T> * kColBlock<T>;
 
-inline Span tile_rows(Span rows, long i, long count) { return share(length(rows), 1, {int(i), int(count)}); }
-template <class T> Span panel_cols(Span cols, long i, long count) {
-  const Span s = share(length(cols), kLanes<T>, {int(i), int(count)});
-  return {cols.begin + s.begin, cols.begin + s.end};
+// f(first, n) for panels of whole vectors, the last of which may be cut short.
+template <class T, class F> HD void each_panel(long width, long most, F f) {
+  constexpr int L = kLanes<T>;
+  each_group(ceil_div(width, L), most, [&](long first, long n) { f(first * L, least(n * L, width - first * L)); });
 }
 
 // A transposed A is copied, tile by tile, when several panels read it and its columns lie pages apart.
-template <class T> Rows<T> rows_of(const Matrix<T>& a, const T* from, Span rows, long k, long panels, T* copy) {
+template <class T> Rows<T> rows_of(const Matrix<T>& a, const T* from, long rows, long k, long width, T* copy) {
   constexpr long kSome = 8;  // columns at a time: all of them stay in the cache, however far apart they are
-  const bool near = a.row != 1 || a.col * long(sizeof(T)) < 2048 || panels < 3;
-  const long count = ceil_div(length(rows), kTileRows);
+  const bool near = a.row != 1 || a.col * long(sizeof(T)) < 2048 || width <= 2 * kTileCols<T>;
   if (near) return {from, a.row, a.col, 0};
-  for (long top = 0; top < k; top += kSome)
-    for (long i = 0; i < count; ++i) {
-      const Span tile = tile_rows(rows, i, count);
-      const T* source = from + tile.begin;
-      T* to = copy + i * k * kTileRows;
-      for (long j = top; j < least(top + kSome, k); ++j)
-        if (length(tile) == kTileRows) __builtin_memcpy(to + j * kTileRows, source + j * a.col, sizeof(T[kTileRows]));
-        else for (long q = 0; q < length(tile); ++q) to[j * kTileRows + q] = source[j * a.col + q];
-    }
+  for (long top = 0; top < k; top += kSome) {
+    T* to = copy + top * kTileRows;
+    each_group(rows, kTileRows, [&](long first, long n) {
+      const T* source = from + top * a.col + first;
+      for (long j = 0; j < least(kSome, k - top); ++j)
+        if (n == kTileRows) __builtin_memcpy(to + j * kTileRows, source + j * a.col, sizeof(T[kTileRows]));
+        else for (long q = 0; q < n; ++q) to[j * kTileRows + q] = source[j * a.col + q];
+      to += k * kTileRows;
+    });
+  }
   return {copy, 1, kTileRows, kTileRows * k};
 }
 
-// B is copied where it is transposed, not whole vectors wide, or made of rows far apart that many tiles will read.
+// B is copied where it is transposed, where its last vector cannot be read by a mask, or where it is made of rows far
+// apart that many tiles will read.
 template <class T> Panels<T> panels_of(const Matrix<T>& b, const T* from, long k, long width, long rows, T* copy) {
   constexpr long kSome = 16;  // rows at a time, so that each is read from end to end while the copies stay in the cache
-  const bool near = rows <= 2 * kTileRows || b.row * long(sizeof(T)) <= 1024;
-  if (b.col == 1 && width % kLanes<T> == 0 && near) return {from, b.row, 0};
-  const long panel = k * kTileCols<T>, panels = ceil_div(width, kTileCols<T>), some = b.col == 1 ? kSome : k;
-  for (long top = 0; top < k; top += some)
-    for (long i = 0; i < panels; ++i) {
-      const Span cols = panel_cols<T>({0, width}, i, panels);
-      const T* source = from + top * b.row + cols.begin * b.col;
+  const bool even = b.row % kLanes<T> == 0 && width % kLanes<T> == 0;  // else most vectors lie across two cache lines
+  const bool near = rows <= 2 * kTileRows || (b.row * long(sizeof(T)) <= 1024 && (even || rows <= 16 * kTileRows));
+  if (b.col == 1 && near && (even || kMasks)) return {from, b.row, 0};
+  const long panel = k * kTileCols<T>, some = b.col == 1 ? kSome : k;
+  for (long top = 0; top < k; top += some) {
+    T* to = copy + top * kTileCols<T>;
+    each_panel<T>(width, kTileVectors, [&](long first, long n) {
       const auto pack = b.col == 1 ? pack_rows<T> : pack_columns<T>;
-      pack(b, source, least(some, k - top), length(cols), kTileCols<T>, copy + i * panel + top * kTileCols<T>);
-    }
+      pack(b, from + top * b.row + first * b.col, least(some, k - top), n, kTileCols<T>, to);
+      to += panel;
+    });
+  }
   return {copy, kTileCols<T>, panel};
 }
 
-// All tiles of one panel, for one block of rows and of k.
-template <class T> void panel_product(const Product<T>& p, long matrix, Area area, Span ks, Rows<T> a, Panels<T> b) {
+// What is left to do when a tile's k is done, while it is in the cache; ReLU was done in its registers.
+template <class T> bool unfinished(const Product<T>& p) {
+  return p.act != kIdentity && (p.saved || p.act != kRelu || p.out != p.z) || p.out != p.z;
+}
+template <class T> void finish(const Product<T>& p, long c, long rows, long width) {
+  if (p.saved) kSlopeTimes<T>[p.act]({p.out + c, p.z + c, p.saved + c, p.n, rows, width, p.alpha});
+  else kActivate<T>[p.act]({p.out + c, p.z + c, p.n, rows, width, p.alpha});
+}
+template <class T> T floor_of(const Product<T>& p) {
+  return p.act == kRelu && p.out == p.z && !p.saved ? T(0) : -infinity<T>();
+}
+
+// All tiles of one panel, for one block of rows and of k. (Inlined, as the two below: handed over in memory, what they
+// are told costs more than a small product.)
+template <class T> HD void panel_product(const Product<T>& p, long matrix, Area area, Span ks, Rows<T> a, Panels<T> b) {
   const long width = length(area.cols), vectors = ceil_div(width, kLanes<T>);
-  const long count = ceil_div(length(area.rows), kTileRows);
-  const int last = int(width - (vectors - 1) * kLanes<T>);
-  const bool begins = ks.begin == 0, ends = ks.end == p.k, relu = p.act == kRelu && p.out == p.z;
-  const bool epilogue = ends && !relu && (p.act != kIdentity || p.out != p.z);
-  const T floor = ends && relu ? T(0) : -infinity<T>();
+  const int last = int(width - (vectors - 1) * kLanes<T>), readable = b.panel ? kLanes<T> : last;
+  const bool begins = ks.begin == 0, ends = ks.end == p.k, left = ends && unfinished(p);
+  const T floor = ends ? floor_of(p) : -infinity<T>();
   const T* bias = p.bias ? p.bias + matrix * p.n + area.cols.begin : nullptr;
-  for (long i = 0; i < count; ++i) {
-    const Span tile = tile_rows(area.rows, i, count);
-    const long c = (matrix * p.m + area.rows.begin + tile.begin) * p.n + area.cols.begin;
-    const T* from = a.tile ? a.data + i * a.tile : a.data + tile.begin * a.row;
+  const auto& tiles = kTiles<T>.at;
+  const T* from = a.data;
+  each_group(length(area.rows), kTileRows, [&](long first, long rows) {
+    const long c = (matrix * p.m + area.rows.begin + first) * p.n + area.cols.begin;
     const T* start = begins ? bias : p.z + c;
-    kTiles<T>.at[length(tile) - 1][vectors - 1](
-        {from, a.row, a.step, b.data, b.step, start, begins ? 0 : p.n, p.z + c, p.n, length(ks), last, floor});
-    if (epilogue) kActivate<T>[p.act]({p.out + c, p.z + c, p.n, length(tile), width, p.alpha});
-  }
+    tiles[rows - 1][vectors - 1]({from, a.row, a.step, b.data, b.step, start, begins ? 0 : p.n, p.z + c, p.n, length(ks),
+                                  last, readable, floor});
+    if (left) finish(p, c, rows, width);
+    from += a.tile ? a.tile : rows * a.row;
+  });
 }
 
 // One block of k for a group of columns: B is copied once, A once for each block of rows.
-template <class T> void block_product(const Product<T>& p, long matrix, Area area, Span ks, T* copies) {
+template <class T> HD void block_product(const Product<T>& p, long matrix, Area area, Span ks, T* copies) {
   const Matrix<T>&a = p.a, &b = p.b;
-  const long width = length(area.cols), count = ceil_div(width, kTileCols<T>);
+  const long width = length(area.cols), k = length(ks);
   const T* right = b.data + matrix * b.next + ks.begin * b.row + area.cols.begin * b.col;
-  const Panels<T> panels = panels_of(b, right, length(ks), width, length(area.rows), copies + kScratchRows<T>);
-  for (long top = area.rows.begin; top < area.rows.end; top += kRowBlock<T>) {
-    const Span rows = {top, least(top + kRowBlock<T>, area.rows.end)};
+  const Panels<T> panels = panels_of(b, right, k, width, length(area.rows), copies + kScratchRows<T>);
+  const long block = a.row == 1 ? 2 * kRowBlock : kRowBlock;  // a transposed A is read in longer runs
+  for (long top = area.rows.begin; top < area.rows.end; top += block) {
+    const Span rows = {top, least(top + block, area.rows.end)};
     const T* left = a.data + matrix * a.next + top * a.row + ks.begin * a.col;
-    const Rows<T> in_rows = rows_of(a, left, rows, length(ks), count, copies);
-    for (long i = 0; i < count; ++i) {
-      const Span cols = panel_cols<T>(area.cols, i, count);
-      const long at = panels.panel ? i * panels.panel : cols.begin - area.cols.begin;
-      panel_product(p, matrix, {rows, cols}, ks, in_rows, {panels.data + at, panels.step, panels.panel});
-    }
+    const Rows<T> in_rows = rows_of(a, left, length(rows), k, width, copies);
+    Panels<T> panel = panels;
+    each_panel<T>(width, kTileVectors, [&](long first, long n) {
+      const Span cols = {area.cols.begin + first, area.cols.begin + first + n};
+      panel_product(p, matrix, {rows, cols}, ks, in_rows, panel);
+      panel.data += panels.panel ? panels.panel : n;
+    });
   }
 }
 
 // Columns go in groups: as many as the scratch memory holds, so that rows of B are read in long runs; a transposed B
 // is read in long runs in any case, and the copy of one panel stays closer if one block of rows is all that reads it.
-template <class T> void area_product(const Product<T>& p, long matrix, Area area, T* copies) {
+template <class T> HD void area_product(const Product<T>& p, long matrix, Area area, T* copies) {
+  const long wide = p.b.col != 1 && length(area.rows) <= kRowBlock ? kTileCols<T> : kColBlock<T>;
   const long blocks = p.k ? ceil_div(p.k, kBlock<T>) : 1;
-  const long wide = p.b.col != 1 && length(area.rows) <= kRowBlock<T> ? kTileCols<T> : kColBlock<T>;
   for (long left = area.cols.begin; left < area.cols.end; left += wide)
-    for (long block = 0; block < blocks; ++block) {
-      const Span cols = {left, least(left + wide, area.cols.end)}, ks = share(p.k, 1, {int(block), int(blocks)});
-      block_product(p, matrix, {area.rows, cols}, ks, copies);
+    for (long i = 0; i < blocks; ++i) {
+      const Span cols = {left, least(left + wide, area.cols.end)};
+      block_product(p, matrix, {area.rows, cols}, share(p.k, 1, {int(i), int(blocks)}), copies);
     }
+}
+
+// One row of C: B is read once, where it lies, and neither copied nor cut into blocks.
+template <class T> void row_product(const Product<T>& p, long matrix, Span cols) {
+  each_panel<T>(length(cols), kRowVectors, [&](long first, long width) {
+    const long c = matrix * p.n + cols.begin + first, vectors = ceil_div(width, kLanes<T>);
+    const int last = int(width - (vectors - 1) * kLanes<T>);
+    kRowTiles<T>.at[0][vectors - 1]({p.a.data + matrix * p.a.next, p.a.row, p.a.col,
+                                     p.b.data + matrix * p.b.next + cols.begin + first, p.b.row,
+                                     p.bias ? p.bias + c : nullptr, 0, p.z + c, p.n, p.k, last, last, floor_of(p)});
+    if (unfinished(p)) finish(p, c, 1, width);
+  });
 }
 
 // Parts stand in a grid over C: the one whose largest cell is smallest; columns first, since they share no panel of B.
 template <class T> Area area_of(long m, long n, Part part) {
+  if (part.count == 1) return {{0, m}, {0, n}};
   int best = 1;
   long least_cells = -1;
   for (int across = part.count; across >= 1; --across) {
@@ -162,7 +189,7 @@ template <class T> Area area_of(long m, long n, Part part) {
 // A few columns of C fill no vector: where A is transposed, as in the gradient of the last layer's weights, C^T = B^T A^T
 // has long rows. It is computed in the scratch memory and laid down column by column; the bits are the same.
 template <class T> bool narrow(const Product<T>& p) {
-  return p.n < kLanes<T> && p.m >= kLanes<T> && p.a.row == 1 && p.b.col == 1 && !p.bias && p.act == kIdentity;
+  return p.n < kLanes<T> && p.a.row == 1 && p.b.col == 1 && p.m * p.k >= 1024 && !p.bias && p.act == kIdentity && !p.saved;
 }
 
 // out [m][n] = the transpose of x [n][m], n <= kLanes.
@@ -186,7 +213,7 @@ template <class T> void narrow_product(const Product<T>& p, long matrix, Span ro
     const long m = least(kColBlock<T>, rows.end - top);
     const T* a = p.a.data + matrix * p.a.next + top;
     const Matrix<T> left{p.b.data + matrix * p.b.next, 1, p.b.row, 0}, right{a, p.a.col, 1, 0};
-    area_product<T>({flipped, flipped, left, right, nullptr, p.n, m, p.k, 1, kIdentity, T(0)}, 0, {{0, p.n}, {0, m}}, copies);
+    area_product<T>({flipped, flipped, left, right, nullptr, p.n, m, p.k, 1, kIdentity, T(0), nullptr, nullptr}, 0, {{0, p.n}, {0, m}}, copies);
     lay_down(p.out + (matrix * p.m + top) * p.n, flipped, m, p.n);
   }
 }
@@ -195,10 +222,32 @@ template <class T> void product(const Product<T>& p, Part part) {
   const bool by_matrix = p.count >= part.count, flip = narrow(p);
   const Span matrices = by_matrix ? share(p.count, 1, part) : Span{0, p.count};
   const Area area = by_matrix ? Area{{0, p.m}, {0, p.n}} : area_of<T>(p.m, p.n, part);
-  T* copies = static_cast<T*>(scratch(sizeof(T) * (kScratchRows<T> + kScratchPanels<T> + kLanes<T> * kColBlock<T>)));
-  for (long i = matrices.begin; i < matrices.end; ++i)
-    if (flip) narrow_product(p, i, by_matrix ? area.rows : share(p.m, kLanes<T>, part), copies);
+  T* copies = static_cast<T*>(scratch(sizeof(T) * kScratch<T>));
+  for (long i = matrices.begin; i < matrices.end; ++i) {
+    if (p.db && area.rows.end == p.m) fold_columns<T, Sum>(p.db + i * p.n, p.b.data + i * p.b.next, p.k, p.n, area.cols);
+    if (p.m == 1 && p.b.col == 1 && kMasks) row_product(p, i, length(area.rows) ? area.cols : Span{0, 0});
+    else if (flip) narrow_product(p, i, by_matrix ? area.rows : share(p.m, kLanes<T>, part), copies);
     else area_product(p, i, area, copies);
+  }
+}
+
+// A block of rows goes through all layers while it is in the cache; parts own blocks and do not wait for each other.
+template <class T> void layers(const Layers<T>& l, Part part) {
+  constexpr long kRows = 512;
+  const long m = l.of[0].m, block = least(m, kRows);
+  T* between = static_cast<T*>(scratch(sizeof(T) * (kScratch<T> + 2 * block * l.width))) + kScratch<T>;
+  const Span blocks = share(ceil_div(m, kRows), 1, part);
+  for (long top = blocks.begin * kRows; top < least(blocks.end * kRows, m); top += kRows) {
+    const T* from = l.of[0].a.data + top * l.of[0].k;
+    for (int i = 0; i < l.count; ++i) {
+      Product<T> p = l.of[i];
+      p.m = least(kRows, m - top);
+      p.a.data = from;
+      p.z = p.out = i + 1 < l.count ? between + i % 2 * block * l.width : p.out + top * p.n;
+      product(p, {0, 1});
+      from = p.out;
+    }
+  }
 }
 
 }  // namespace

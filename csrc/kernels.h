@@ -57,6 +57,7 @@ template <class T> struct ActivationVjp { T* out; const T* g; const T* saved; lo
 template <class T> struct Matrix { const T* data; long row, col, next; };
 
 // z = bias + a b, out = act(z), for `count` matrices (m, k) x (k, n); z and out may be one. No bias: nullptr.
+// Two ways back: with `saved`, out = (a b) act'(saved); with `db`, the sums of b's columns go there.
 template <class T> struct Product {
   T *out, *z;
   Matrix<T> a, b;
@@ -64,15 +65,17 @@ template <class T> struct Product {
   long m, n, k, count;
   int act;
   T alpha;
+  const T* saved;
+  T* db;
 };
 
-// dz = g act'(saved), db = the sums of its columns, for `count` matrices (rows, cols).
-template <class T> struct LinearVjp {
-  T *dz, *db;
-  const T *g, *saved;
-  long rows, cols, count;
-  int act;
-  T alpha;
+// Products one after the other, each of what the one before has made; only the last result is kept. The others need
+// `width` numbers a row.
+template <class T> struct Layers {
+  static constexpr int kMost = 16;
+  Product<T> of[kMost];
+  int count;
+  long width;
 };
 
 template <class T> struct Softmax { T* out; const T* z; long rows, cols; bool log; };
@@ -101,6 +104,9 @@ struct Pick { char* out; const char* x; Index columns; long rows, cols, item; };
 template <class T> struct OneHot { T* out; Index columns; long rows, cols; };
 struct Copy { char* out; const char* x; long rows, bytes, out_row, x_row; };  // rows of so many bytes, so far apart
 template <class T> struct ScatterAdd { T* out; const T* g; Index rows; long n, length, width; };
+
+// Whether all of x is finite; a part that finds otherwise says so in `fine`.
+template <class T> struct Finite { const T* x; long n; bool* fine; };
 
 // Optimizers: flat vectors in, the new ones out, each `new` the same memory as its `old` or apart from it.
 template <class T> struct Change { T* out; const T* in; };
@@ -143,11 +149,12 @@ template <class T> struct Table {
   Casts<T> casts;
   Kernel<Reduce<T>> sum, max, min;
   Kernel<ArgMax<T>> argmax;
+  Kernel<Finite<T>> finite;
   Kernel<OneHot<T>> one_hot;
   Kernel<Activation<T>> activation;
   Kernel<ActivationVjp<T>> activation_vjp;
   Kernel<Product<T>> product;
-  Kernel<LinearVjp<T>> linear_vjp;
+  Kernel<Layers<T>> layers;
   Kernel<Softmax<T>> softmax;
   Kernel<CrossEntropy<T>> cross_entropy, cross_entropy_vjp;
   Kernel<Dropout<T>> dropout;

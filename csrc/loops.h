@@ -10,10 +10,15 @@
 namespace gpunet {
 namespace {
 
+inline long least(long a, long b) { return a < b ? a : b; }
+inline long ceil_div(long a, long b) { return (a + b - 1) / b; }
+
 struct Span { long begin, end; };
+inline long length(Span s) { return s.end - s.begin; }
 
 // The share of n things of one part, in whole units of `unit`, as even as can be.
 inline Span share(long n, long unit, Part part) {
+  if (part.count == 1) return {0, n};
   const long units = (n + unit - 1) / unit;
   const long begin = units * part.index / part.count * unit, end = units * (part.index + 1) / part.count * unit;
   return {begin < n ? begin : n, end < n ? end : n};
@@ -21,6 +26,13 @@ inline Span share(long n, long unit, Part part) {
 
 // The share of n numbers, in cache lines.
 template <class T> Span share(long n, Part part) { return share(n, 64 / long(sizeof(T)), part); }
+
+// f(first, n): n things in as few groups of at most `most` as can be, as even as can be.
+template <class F> HD void each_group(long n, long most, F f) {
+  const long count = ceil_div(n, most);
+  const long each = count > 1 ? n / count : n, rest = count > 1 ? n % count : 0;  // a division takes as long as a small tile
+  for (long i = 0, first = 0, size; i < count; ++i, first += size) f(first, size = each + (i < rest));
+}
 
 template <class T, class F> HD void map(T* out, const T* x, Span s, F f) {
   each_vector<T>(s.begin, s.end, [=](auto lanes, long i) { lanes.store(out + i, f(lanes.load(x + i))); });
@@ -45,50 +57,25 @@ template <class T> void activation(const Activation<T>& a, Part part) {
   kActivate<T>[a.act]({a.out + s.begin, a.x + s.begin, 0, 1, s.end - s.begin, a.alpha});
 }
 
-template <class T, class A> void slope_times(const ActivationVjp<T>& a, Part part) {
-  const Span s = share<T>(a.n, part);
-  each_vector<T>(s.begin, s.end, [&](auto lanes, long i) {
-    lanes.store(a.out + i, lanes.load(a.g + i) * A::slope(lanes.load(a.saved + i), a.alpha));
-  });
+// out = g act'(saved) on a block of rows; out may be g, and then the identity has nothing to do.
+template <class T> struct Slopes { T* out; const T *g, *saved; long row, rows, cols; T alpha; };
+template <class T> using SlopeKernel = void (*)(const Slopes<T>&);
+
+template <class T, class A> void slope_times(const Slopes<T>& s) {
+  if (std::is_same_v<A, act::identity> && s.out == s.g) return;
+  for (long r = 0; r < s.rows; ++r)
+    each_vector<T>(r * s.row, r * s.row + s.cols, [&](auto lanes, long i) {
+      lanes.store(s.out + i, lanes.load(s.g + i) * A::slope(lanes.load(s.saved + i), s.alpha));
+    });
 }
 
 #define GPUNET_ROW(name) slope_times<T, act::name>,
-template <class T> constexpr Kernel<ActivationVjp<T>> kSlopeTimes[] = {GPUNET_ACTIVATIONS(GPUNET_ROW)};
+template <class T> constexpr SlopeKernel<T> kSlopeTimes[] = {GPUNET_ACTIVATIONS(GPUNET_ROW)};
 #undef GPUNET_ROW
 
-template <class T> void activation_vjp(const ActivationVjp<T>& a, Part part) { kSlopeTimes<T>[a.act](a, part); }
-
-// One matrix of linear_vjp. Each part owns columns; partial sums of kRows rows keep float32 from losing digits.
-template <class T, class A> void slope_and_sum(const LinearVjp<T>& a, long matrix, Span cols) {
-  constexpr long kRows = 128;
-  T *dz = a.dz + matrix * a.rows * a.cols, *db = a.db + matrix * a.cols;
-  const T *g = a.g + matrix * a.rows * a.cols, *saved = a.saved + matrix * a.rows * a.cols;
-  const bool stores = !std::is_same_v<A, act::identity> || dz != g;  // else it is there already
-  each_vector<T>(cols.begin, cols.end, [&](auto lanes, long j) { lanes.store(db + j, Vec<T>{}); });
-  for (long top = 0; top < a.rows; top += kRows) {
-    const long bottom = top + kRows < a.rows ? top + kRows : a.rows;
-    each_vector<T>(cols.begin, cols.end, [&](auto lanes, long j) {
-      Vec<T> total{};
-      for (long i = top * a.cols + j; i < bottom * a.cols; i += a.cols) {
-        const Vec<T> d = lanes.load(g + i) * A::slope(lanes.load(saved + i), a.alpha);
-        if (stores) lanes.store(dz + i, d);
-        total += d;
-      }
-      lanes.store(db + j, lanes.load(db + j) + total);
-    });
-  }
-}
-
-template <class T> using SlopeAndSum = void (*)(const LinearVjp<T>&, long, Span);
-#define GPUNET_ROW(name) slope_and_sum<T, act::name>,
-template <class T> constexpr SlopeAndSum<T> kSlopeAndSum[] = {GPUNET_ACTIVATIONS(GPUNET_ROW)};
-#undef GPUNET_ROW
-
-template <class T> void linear_vjp(const LinearVjp<T>& a, Part part) {
-  const bool by_matrix = a.count >= part.count;
-  const Span matrices = by_matrix ? share(a.count, 1, part) : Span{0, a.count};
-  const Span cols = by_matrix ? Span{0, a.cols} : share<T>(a.cols, part);
-  for (long i = matrices.begin; i < matrices.end; ++i) kSlopeAndSum<T>[a.act](a, i, cols);
+template <class T> void activation_vjp(const ActivationVjp<T>& a, Part part) {
+  const Span s = share<T>(a.n, part);
+  kSlopeTimes<T>[a.act]({a.out + s.begin, a.g + s.begin, a.saved + s.begin, 0, 1, s.end - s.begin, a.alpha});
 }
 
 }  // namespace

@@ -6,21 +6,19 @@
 namespace gpunet {
 
 int parts_for(double work) {
-  constexpr double kThread = 5e6;
+  constexpr double kThread = 1e6;
   const double worth = work / kThread;
   return worth < 2 ? 1 : worth < thread_count() ? int(worth) : thread_count();
 }
 
-bool Program::share_out() {
-  bool shared = false;
-  for (Instruction& i : instructions_) i.parts = parts_for(i.work), shared |= i.parts > 1;
-  return shared;
+void Program::share_out() {
+  for (Instruction& i : instructions_) i.parts = parts_for(i.work);
 }
 
 long Program::run(long steps) try {
   std::lock_guard<std::mutex> mine(mutex_);
   FlushDenormals flush;
-  const StayAwake threads(share_out());
+  share_out();
   for (done_ = 0; done_ < steps; ++done_)
     for (const Instruction& instruction : instructions_) instruction();
   return done_;
@@ -32,7 +30,7 @@ std::vector<double> Program::profile(long steps) {
   using Clock = std::chrono::steady_clock;
   std::lock_guard<std::mutex> mine(mutex_);
   FlushDenormals flush;
-  const StayAwake threads(share_out());
+  share_out();
   std::vector<double> seconds(size());
   for (long step = 0; step < steps; ++step)
     for (std::size_t i = 0; i < size(); ++i) {

@@ -68,7 +68,7 @@ class Program {
       else run_parts(job, call.get(), parts);
     }
   };
-  bool share_out();  // whether any instruction is for more than one thread
+  void share_out();  // among the threads that there are now
 
   std::vector<Instruction> instructions_;
   std::mutex mutex_;

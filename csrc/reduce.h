@@ -41,19 +41,29 @@ template <class T, class F> HD T fold_row(const T* x, long n) {
   return total;
 }
 
-// n rows of `after` columns onto the columns [cols).
-template <class T, class F> HD void fold_columns(T* out, const T* x, long n, long after, Span cols) {
+// n rows of `after` columns onto the columns [cols): several vectors of them at a time, which do not wait for each other.
+template <class T, class F, int vectors, class Lanes>
+HD void fold_some(T* out, const T* x, long n, long after, Lanes lanes) {
   const auto start = all<Vec<T>>(F::template start<T>());
-  each_vector<T>(cols.begin, cols.end, [&](auto lanes, long j) {
-    Vec<T> total = start;
-    for (long top = 0; top < n; top += kFolded) {
-      const long bottom = top + kFolded < n ? top + kFolded : n;
-      Vec<T> block = start;
-      for (long i = top; i < bottom; ++i) block = F::join(block, lanes.load(x + i * after + j));
-      total = F::join(total, block);
-    }
-    lanes.store(out + j, total);
-  });
+  Vec<T> total[vectors], block[vectors];
+  for (Vec<T>& v : total) v = start;
+  for (long top = 0; top < n; top += kFolded) {
+    for (Vec<T>& v : block) v = start;
+    for (const T *row = x + top * after, *end = x + least(top + kFolded, n) * after; row < end; row += after)
+#pragma GCC unroll 4
+      for (int q = 0; q < vectors; ++q) block[q] = F::join(block[q], lanes.load(row + q * kLanes<T>));
+#pragma GCC unroll 4
+    for (int q = 0; q < vectors; ++q) total[q] = F::join(total[q], block[q]);
+  }
+#pragma GCC unroll 4
+  for (int q = 0; q < vectors; ++q) lanes.store(out + q * kLanes<T>, total[q]);
+}
+
+template <class T, class F> HD void fold_columns(T* out, const T* x, long n, long after, Span cols) {
+  constexpr long kSome = 4 * kLanes<T>;
+  long j = cols.begin;
+  for (; j + kSome <= cols.end; j += kSome) fold_some<T, F, 4>(out + j, x + j, n, after, Whole{});
+  each_vector<T>(j, cols.end, [&](auto lanes, long i) { fold_some<T, F, 1>(out + i, x + i, n, after, lanes); });
 }
 
 template <class T, class F> void reduce(const Reduce<T>& r, Part part) {
@@ -80,6 +90,16 @@ template <class T> void argmax(const ArgMax<T>& a, Part part) {
     }
     a.out[at] = best;
   }
+}
+
+struct Zeros {  // x * 0 is 0 where x is finite, and NaN elsewhere
+  template <class T> static T start() { return T(0); }
+  template <class V> static HD V join(V a, V b) { return fma(b, V{}, a); }
+};
+
+template <class T> void finite(const Finite<T>& f, Part part) {
+  const Span s = share<T>(f.n, part);
+  if (fold_row<T, Zeros>(f.x + s.begin, s.end - s.begin) != 0) __atomic_store_n(f.fine, false, __ATOMIC_RELAXED);
 }
 
 }  // namespace

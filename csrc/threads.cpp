@@ -1,4 +1,4 @@
-// The pool of threads. Each worker has a mailbox of its own, so a job wakes only the workers it has parts for.
+// The pool of threads. Workers and caller take the parts of a job one by one, until there are none.
 #include "threads.h"
 
 #include <pthread.h>
@@ -7,12 +7,11 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <cstdlib>
-#include <memory>
 #include <mutex>
 #include <new>
 #include <thread>
-#include <vector>
 
 #if defined(__SSE2__)
 #include <xmmintrin.h>
@@ -22,7 +21,6 @@ namespace gpunet {
 namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(50);
-std::atomic<int> awake{0};  // how many StayAwake live
 
 void relax() {
 #if defined(__SSE2__)
@@ -44,81 +42,74 @@ template <class F> bool spin_until(F ready) {
   return false;
 }
 
-struct Task {
-  Job job;
-  const void* args;
-  Part part;
-};
-
-class Worker {
- public:
-  Worker() { std::thread([this] { live(); }).detach(); }  // a worker never ends before the process does
-
-  void give(const Task& task) {
-    task_ = task;
-    busy_.store(true);
-    if (!asleep_.load()) return;
-    std::lock_guard<std::mutex> lock(mutex_);
-    awake_.notify_one();
-  }
-
-  void wait() const {
-    const auto done = [this] { return !busy_.load(std::memory_order_acquire); };
-    while (!spin_until(done)) sched_yield();
-  }
-
- private:
-  // Sleep is entered by: say so, look once more, wait. give() stores first and looks for sleepers after, and both are
-  // sequentially consistent, so one of the two sees the other.
-  void next() {
-    const auto given = [this] { return busy_.load(); };
-    do {
-      if (spin_until(given)) return;
-    } while (awake.load(std::memory_order_relaxed) > 0);
-    std::unique_lock<std::mutex> lock(mutex_);
-    asleep_.store(true);
-    awake_.wait(lock, given);
-    asleep_.store(false);
-  }
-
-  void live() {
-    FlushDenormals flush;
-    for (;;) {
-      next();
-      task_.job(task_.args, task_.part);
-      busy_.store(false, std::memory_order_release);
-    }
-  }
-
-  Task task_{};
-  std::atomic<bool> busy_{false}, asleep_{false};
-  std::mutex mutex_;
-  std::condition_variable awake_;
-};
-
 class Pool {
  public:
   void run(Job job, const void* args, int parts) {
-    std::unique_lock<std::mutex> mine(mutex_, std::try_to_lock);
+    std::unique_lock<std::mutex> mine(running_, std::try_to_lock);
     if (!mine.owns_lock() || !grow(parts - 1)) {
       for (int i = 0; i < parts; ++i) job(args, {i, parts});
       return;
     }
-    for (int i = 1; i < parts; ++i) workers_[i - 1]->give({job, args, {i, parts}});
-    job(args, {0, parts});
-    for (int i = 1; i < parts; ++i) workers_[i - 1]->wait();
+    job_ = job, args_ = args;
+    left_.store(parts, std::memory_order_relaxed);
+    ticket_.store(((ticket_.load() >> 32) + 1) << 32 | std::uint64_t(parts) << 16);
+    wake(parts - 1);
+    while (take()) {}
+    const auto done = [this] { return left_.load(std::memory_order_acquire) == 0; };
+    while (!spin_until(done)) sched_yield();
   }
 
  private:
+  // Do the next part, if there is one. Who comes first has it: a thread that the system does not let run holds up
+  // nobody, and the bits do not depend on who does what. Once a part is taken the job cannot end, so it can be read.
+  bool take() {
+    for (std::uint64_t seen = ticket_.load(); open(seen);)
+      if (ticket_.compare_exchange_weak(seen, seen + 1)) {
+        job_(args_, {int(seen & 0xffff), int(seen >> 16 & 0xffff)});
+        left_.fetch_sub(1, std::memory_order_release);
+        return true;
+      }
+    return false;
+  }
+  static bool open(std::uint64_t ticket) { return (ticket & 0xffff) < (ticket >> 16 & 0xffff); }
+
+  // Sleep is entered by: say so, look once more, wait. run() opens the ticket first and looks for sleepers after, and
+  // both are sequentially consistent, so one of the two sees the other.
+  void live() {
+    FlushDenormals flush;
+    const auto given = [this] { return open(ticket_.load()); };
+    for (;;) {
+      if (!spin_until(given)) {
+        std::unique_lock<std::mutex> lock(sleeping_);
+        ++sleepers_;
+        bell_.wait(lock, given);
+        --sleepers_;
+      }
+      take();
+    }
+  }
+
+  void wake(int workers) {
+    if (!sleepers_.load()) return;
+    std::lock_guard<std::mutex> lock(sleeping_);
+    while (workers--) bell_.notify_one();
+  }
+
   bool grow(int workers) try {
-    while (int(workers_.size()) < workers) workers_.push_back(std::make_unique<Worker>());
+    for (; workers_ < workers; ++workers_) std::thread([this] { live(); }).detach();  // they end with the process
     return true;
   } catch (const std::exception&) {  // no more threads to be had
     return false;
   }
 
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Worker>> workers_;
+  Job job_ = nullptr;
+  const void* args_ = nullptr;
+  std::atomic<std::uint64_t> ticket_{0};  // round << 32 | parts << 16 | the next part
+  std::atomic<int> left_{0};              // parts that are not done
+  std::mutex running_, sleeping_;
+  std::condition_variable bell_;
+  std::atomic<int> sleepers_{0};
+  int workers_ = 0;
 };
 
 std::atomic<int> count{1};
@@ -140,9 +131,6 @@ thread_local Scratch own_scratch;
 
 int thread_count() { return count.load(std::memory_order_relaxed); }
 void set_thread_count(int n) { count.store(n, std::memory_order_relaxed); }
-
-StayAwake::StayAwake(bool wanted) : wanted_(wanted) { awake += wanted_; }
-StayAwake::~StayAwake() { awake -= wanted_; }
 
 void run_parts(Job job, const void* args, int parts) {
   if (parts <= 1) return job(args, {0, 1});

@@ -14,18 +14,6 @@ using Job = void (*)(const void* args, Part part);
 // another caller, the caller does all parts itself: the bits are the same.
 void run_parts(Job job, const void* args, int parts);
 
-// While this lives, threads that have had a part wait for the next one without sleeping.
-class StayAwake {
- public:
-  explicit StayAwake(bool wanted);
-  ~StayAwake();
-  StayAwake(const StayAwake&) = delete;
-  StayAwake& operator=(const StayAwake&) = delete;
-
- private:
-  bool wanted_;
-};
-
 // Denormals count as zero (or not) while this lives; the caller's setting comes back after.
 class FlushDenormals {
  public:

@@ -26,6 +26,7 @@ constexpr int kBytes = 32;
 #else
 constexpr int kBytes = 16;
 #endif
+constexpr bool kMasks = kBytes > 16;  // whether the first lanes can be loaded at the price of all of them
 
 typedef float VecF __attribute__((vector_size(kBytes)));
 typedef double VecD __attribute__((vector_size(kBytes)));
@@ -96,21 +97,23 @@ HD VecU64 product32(VecU64 a, VecU64 b) { return (a & 0xffffffffull) * (b & 0xff
 #endif
 #endif
 
-// a / b in float by Newton's method, for loops that would wait for the divider: 1 / b is within 12 % by its bits, each
-// step squares that, and the remainder rights the last bit. Division where a b is out of the ordinary.
-#if defined(__AVX2__)
-HD bool any(VecU32 mask) {
+// a / b in float by Newton's method, for loops that would wait for the divider (which the root already keeps busy): a
+// first guess of 1 / b, steps that square its error, and the remainder that rights the last bit. Division where b is
+// out of the ordinary.
 #if defined(__AVX512F__)
-  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
-#else
-  return _mm256_movemask_epi8((__m256i)mask);
+HD bool any(VecU32 mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask); }
+HD VecF reciprocal_guess(VecF b) { return (VecF)_mm512_rcp14_ps((__m512)b); }  // within 2^-14
+constexpr int kNewtonSteps = 1;
+#elif defined(__AVX2__)
+HD bool any(VecU32 mask) { return _mm256_movemask_epi8((__m256i)mask); }
+HD VecF reciprocal_guess(VecF b) { return (VecF)(0x7ef311c7u - (VecU32)b); }  // by its bits: within 12 %
+constexpr int kNewtonSteps = 3;
 #endif
-}
+#if defined(__AVX2__)
 HD VecF quotient(VecF a, VecF b) {
-  const VecF one = VecF{} + 1.0f;
   if (any(VecU32(!(b > VecF{} + 1e-37f && b < VecF{} + 1e37f)))) return a / b;
-  VecF r = (VecF)(0x7ef311c7u - (VecU32)b);
-  for (int i = 0; i < 3; ++i) r = fused(r, fused(-b, r, one), r);
+  VecF r = reciprocal_guess(b);
+  for (int i = 0; i < kNewtonSteps; ++i) r = fused(r, fused(-b, r, VecF{} + 1.0f), r);
   const VecF q = a * r;
   return fused(fused(-q, b, a), r, q);
 }

@@ -251,7 +251,8 @@ FORMULAS: dict[str, tuple[float, Callable[[Array], Array], Callable[[Array], Arr
 }
 LAYERS = (((3, 4), (4, 5), (5,)), ((0, 4), (4, 5), (5,)), ((1, 1), (1, 1), (1,)), ((7, 9), (9, 8), (8,)),
           ((2, 3, 4), (2, 4, 5), (2, 5)), ((9, 33), (33, 17), (17,)))
-SQUARES = tuple((s, s) for s in ((3, 5), (0, 5), (1, 1), (2, 3, 4), (33, 17)))
+BACK = (((3, 4), (4, 5), (3, 5)), ((0, 4), (4, 5), (0, 5)), ((1, 1), (1, 1), (1, 1)), ((1, 9), (9, 40), (1, 40)),
+        ((2, 3, 4), (2, 4, 5), (2, 3, 5)), ((33, 17), (17, 52), (33, 52)))
 
 
 def _affine(x: Array, w: Array, b: Array) -> Array:
@@ -262,6 +263,13 @@ def _saved(x: Tensor, act: str, alpha: float) -> Tensor:
     return x if ops.ACTIVATIONS[act].needs == "input" else ops.activate(x, act, alpha)
 
 
+row("linear_dw", ops.linear_dw, lambda x, g: (x.swapaxes(-1, -2) @ g, g.sum(-2)), "real real",
+    (((4, 3), (4, 5)), ((0, 3), (0, 5)), ((1, 1), (1, 1)), ((2, 3, 4), (2, 3, 5)), ((33, 17), (33, 52))), tolerance=60)
+
+row("layers", lambda *xs: ops.layers(*xs, acts=("tanh", "gelu", "identity"), alphas=(0.0, 0.0, 0.0)),
+    lambda x, w, b, u, c, v, d: FORMULAS["gelu"][1](np.tanh(x @ w + b) @ u + c) @ v + d, "real real real real real real real",
+    tuple(((n, 3), (3, 33), (33,), (33, 8), (8,), (8, 5), (5,)) for n in (0, 1, 7, 600)), smooth=0, tolerance=60)
+
 for name, (alpha, value, derivative) in FORMULAS.items():
     c: dict[str, Any] = {"act": name, "alpha": alpha}
     row("activate",   lambda x, c=c: ops.activate(x, c["act"]),
@@ -271,9 +279,8 @@ for name, (alpha, value, derivative) in FORMULAS.items():
     row("activation_vjp", lambda g, x, c=c: ops.activation_vjp(g, _saved(x, **c), **c),
                           lambda g, x, d=derivative: g * d(x),
                           "real nonzero", (*(((n,), (n,)) for n in SIZES), ((3, 5), (3, 5))), tolerance=4, note=name)
-    row("linear_vjp", lambda g, x, c=c: ops.linear_vjp(g, _saved(x, **c), **c),
-                      lambda g, x, d=derivative: (g * d(x), (g * d(x)).sum(-2)),
-                      "real nonzero", SQUARES, tolerance=10, note=name)
+    row("linear_dz", lambda g, w, x, c=c: ops.linear_dz(g, w, _saved(x, **c), **c),
+                     lambda g, w, x, d=derivative: (g @ w) * d(x), "real real nonzero", BACK, tolerance=60, note=name)
     if ops.ACTIVATIONS[name].needs == "output":
         row("activation", lambda x, c=c: ops.activation(x, **c),
                           lambda x, f=value: f(x), "nonzero", ONE, tolerance=2, note=name)

@@ -367,16 +367,41 @@ def test_linear(act: str, shape: tuple[tuple[int, ...], int, int, int], dtype: A
     close(out, value(z.astype(np.float64)), around=1)
     np.testing.assert_array_equal(kept, out)
 
-    g, saved = random(*stack, n, m, dtype=dtype, seed=4), saved_for(act, z.astype(np.float64)).astype(dtype)
-    dz, db = fresh(g.shape, dtype), fresh(b.shape, dtype)
-    assert cpu.linear_vjp(dz, db, g, saved, act=act, alpha=alpha) is None
-    exact = g * slope(z.astype(np.float64))
-    close(dz, exact, around=4 * np.abs(g))
-    close(db, dz.astype(np.float64).sum(-2), 4 + math.sqrt(n), around=np.abs(dz.astype(np.float64)).sum(-2))
-    again = fresh(b.shape, dtype)
-    cpu.linear_vjp(g, again, g, saved, act=act, alpha=alpha)
-    np.testing.assert_array_equal(g, dz)
-    np.testing.assert_array_equal(again, db)
+
+@each_activation
+@pytest.mark.parametrize("shape", [*LINEAR, ((), 300, 40, 601), ((), 1, 700, 129)], ids=str)
+@each_float
+def test_linear_dz_is_a_product_and_activation_vjp_bit_by_bit(act: str, shape: Any, dtype: Any) -> None:
+    stack, n, k, m = shape
+    alpha = ACTIVATIONS[act][0]
+    g, w, z = (random(*stack, *s, dtype=dtype, seed=i) for i, s in enumerate([(n, k), (k, m), (n, m)]))
+    saved = saved_for(act, z.astype(np.float64)).astype(dtype)
+    for transposed in (False, True):
+        product, dz = fresh(z.shape, dtype), fresh(z.shape, dtype)
+        cpu.matmul(product, g, laid_out(w, transposed))
+        cpu.activation_vjp(dz, product, saved, act=act, alpha=alpha)
+        for threads in (1, 3):
+            cpu.set_threads(threads)
+            fused = fresh(z.shape, dtype)
+            assert cpu.linear_dz(fused, g, laid_out(w, transposed), saved, act=act, alpha=alpha) is None
+            np.testing.assert_array_equal(fused, dz)
+
+
+@pytest.mark.parametrize("shape", [*LINEAR, ((), 1000, 300, 601), ((), 40, 700, 5), ((), 64, 1, 33)], ids=str)
+@each_float
+def test_linear_dw(shape: Any, dtype: Any) -> None:
+    stack, n, k, m = shape
+    x, g = (random(*stack, *s, dtype=dtype, seed=i) for i, s in enumerate([(n, k), (n, m)]))
+    dw, db = fresh((*stack, k, m), dtype), fresh((*stack, m), dtype)
+    assert cpu.linear_dw(dw, db, x, g) is None
+    close_product(dw, x.swapaxes(-1, -2), g)
+    close(db, g.astype(np.float64).sum(-2), 4 + math.sqrt(n), around=np.abs(g.astype(np.float64)).sum(-2))
+    for threads in (2, 3):
+        cpu.set_threads(threads)
+        again, sums = fresh(dw.shape, dtype), fresh(db.shape, dtype)
+        cpu.linear_dw(again, sums, x, g)
+        np.testing.assert_array_equal(again, dw)
+        np.testing.assert_array_equal(sums, db)
 
 
 # ---- softmax and its loss
@@ -547,19 +572,20 @@ def everything(dtype: Any) -> list[Array]:
     x, w, b = random(300, 400, dtype=dtype), random(400, 130, dtype=dtype), random(130, dtype=dtype)
     z, out = fresh((300, 130), dtype), fresh((300, 130), dtype)
     stack, stacked, product = random(3, 120, 370, dtype=dtype), fresh((3, 120, 120), dtype), fresh((400, 400), dtype)
-    big, same = random(n, c, dtype=dtype), [fresh((n, c), dtype) for _ in range(7)]
-    db, loss, t = fresh(c, dtype), fresh(n, dtype), np.arange(n)
+    big, same = random(n, c, dtype=dtype), [fresh((300, c), dtype), *(fresh((n, c), dtype) for _ in range(6))]
+    dw, db, loss, t = fresh((400, c), dtype), fresh(c, dtype), fresh(n, dtype), np.arange(n)
     cpu.linear_keep(out, z, x, w, b, act="gelu", alpha=0.0)
     cpu.matmul(stacked, stack, stack.swapaxes(1, 2))
     cpu.matmul(product, x.T, x)
-    cpu.linear_vjp(same[0], db, big, big, act="silu", alpha=0.0)
+    cpu.linear_dz(same[0], z, random(130, c, dtype=dtype), big[:300], act="silu", alpha=0.0)
+    cpu.linear_dw(dw, db, x, big[:300])
     cpu.softmax(same[1], big)
     cpu.dropout(same[2], big, 0.5, 1, seed=1, stream=2)
     cpu.softmax_cross_entropy(loss, big, t, smoothing=0.1)
     cpu.scatter_add(same[3], big, t[::-1].copy() // 2)
     p, m, v, flat = (a.reshape(-1) for a in (*same[4:], big))
     cpu.adam(p, m, v, flat, flat, flat, np.abs(flat), 1, 0.1, 0.9, 0.99, 1e-8, 0.0, decoupled=False)
-    return [out, z, stacked, product, db, loss, *same]
+    return [out, z, stacked, product, dw, db, loss, *same]
 
 
 @each_float

@@ -17,7 +17,7 @@ except ImportError:  # no compiler at installation: the ops' xp code serves; gpu
 KERNELS = (
     "add", "sub", "mul", "div", "maximum", "minimum", "neg", "abs", "sign", "square", "sqrt", "exp", "log", "sin", "cos",
     "clip", "mod", "pow", "argmax", "eq", "ne", "lt", "le", "gt", "ge", "where", "cast", "sum", "mean", "max", "min",
-    "activation", "activation_vjp", "linear", "linear_keep", "linear_vjp", "matmul",
+    "activation", "activation_vjp", "linear", "linear_keep", "linear_dw", "linear_dz", "layers", "matmul",
     "softmax", "log_softmax", "softmax_cross_entropy", "softmax_cross_entropy_vjp",
     "erf", "dropout", "gather", "scatter_add", "slice_rows", "pick", "one_hot", "copy", "pack", "concat",
     "sgd", "adagrad", "rmsprop", "adam", "nadam", "lion",

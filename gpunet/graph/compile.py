@@ -11,6 +11,7 @@ from ..devices import Device
 from ..engine import Tensor, mode, set_mode
 from ..errors import ConfigError, DeviceError, GraphError, TraceError, did_you_mean
 from .fuse import fuse
+from .layers import join_layers
 from .native import NativeProgram
 from .program import Program
 from .simplify import simplify
@@ -25,7 +26,7 @@ def build(fn: Callable[..., Any], args: tuple[Tensor, ...]) -> Graph:
     """The passes up to the plan: trace (each grad fuses the forward first), fuse, simplify."""
     with set_mode(record=True):
         graph = trace(fn, args, on_grad=fuse)
-    return simplify(fuse(graph))
+    return join_layers(simplify(fuse(graph)))
 
 
 class Compiled:

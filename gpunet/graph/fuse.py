@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import ops
 from ..devices import Device
-from ..engine import Edge, Node, Spec, Tensor, set_mode
+from ..engine import Edge, Node, Op, Spec, Tensor, set_mode
 from ..ops.linear import _linear as linear_op
 from ..ops.linear import _matmul as matmul_op
 from ..ops.reduce import _log_softmax as log_softmax_op
@@ -32,6 +32,14 @@ class Rule(NamedTuple):
     replacement: Callable[..., Tensor]
 
 
+def _activation_vjp(g: Tensor, s: Tensor) -> Tensor:
+    """As one node, as a device with this kernel has it; its shape does not depend on the activation."""
+    made: Tensor = Op.__call__(ops.activation_vjp, g, s, act="identity", alpha=0.0)
+    assert made.node is not None
+    made.node.settings = {"act": Any("act"), "alpha": Any("alpha")}
+    return made
+
+
 def _act(x: Tensor) -> Tensor:
     return ops.activation(x, act=Any("act"), alpha=Any("alpha"))
 
@@ -42,8 +50,9 @@ RULES = [  # gates first: what stands inside an activation is found before the l
     Rule(lambda x: x * ops.sigmoid(x),              "*",       lambda x: ops.silu(x)),
     Rule(lambda x: (ops.exp(x) - ops.exp(-x)) / (ops.exp(x) + ops.exp(-x)), "*", lambda x: ops.tanh(x)),
     Rule(lambda x: ops.exp(x) / ops.sum(ops.exp(x), axis=-1, keepdims=True), "*", lambda x: ops.softmax(x)),
-    Rule(lambda x, w, b: _act(matmul_op(x, w) + b), "nk km m", lambda x, w, b, act, alpha: linear_op(x, w, b, act=act, alpha=alpha)),
+    Rule(lambda x, w, b: _act(matmul_op(x, w) + b), "nk km m", lambda x, w, b, **of: linear_op(x, w, b, **of)),
     Rule(lambda x, w, b: matmul_op(x, w) + b,       "nk km m", lambda x, w, b: linear_op(x, w, b, act="identity", alpha=0.0)),
+    Rule(lambda g, w, s: _activation_vjp(matmul_op(g, w), s), "nk km nm", lambda g, w, s, **of: ops.linear_dz(g, w, s, **of)),
     Rule(lambda z, t: -ops.pick(log_softmax_op(z), t), "nc n:i", lambda z, t: ops.softmax_cross_entropy(z, t, smoothing=0.0)),
 ]
 # fmt: on

@@ -18,6 +18,7 @@ def simplify(graph: Graph) -> Graph:
     """Run after gradients are taken: a view that changes nothing is still an op that a pattern or a vjp may name."""
     keep_read(graph)
     merge(graph)
+    assign_last(graph)
     return graph
 
 
@@ -49,6 +50,13 @@ def merge(graph: Graph) -> None:
             moved.update({(node, i): (first, i) for i in range(len(node.specs))})
     graph.nodes = kept
     graph.rewire(lambda e: moved.get(e, e))
+
+
+def assign_last(graph: Graph) -> None:
+    """What only becomes a state's new value is computed after all that is watched: it can be written straight into it."""
+    read = {e[0] for node in graph.nodes for e in node.inputs if e is not None}
+    read.update(node for node, _ in [*graph.outs, *graph.watched])
+    graph.nodes.sort(key=lambda node: node not in read)  # stable
 
 
 def is_constant(edge: Edge | None) -> bool:

@@ -16,7 +16,7 @@ from .layout import (
     broadcast_to, concat, gather, one_hot, pack, pad, pick, reshape, scatter_add, slice, slice_rows, split, stack,
     swap_last, transpose, unpack,
 )
-from .linear import linear, linear_keep, linear_vjp, matmul
+from .linear import layers, linear, linear_dw, linear_dz, linear_keep, matmul
 from .normalize import batch_norm, layer_norm
 from .random import dropout
 from .reduce import argmax, log_softmax, logsumexp, max, mean, min, softmax, sum, sum_to, var
@@ -26,8 +26,8 @@ from .updates import adagrad, adam, lion, nadam, rmsprop, sgd
 __all__ = [
     "ACTIVATIONS", "Activation", "abs", "activate", "activation", "activation_keep", "activation_vjp", "adagrad",
     "adam", "add", "argmax", "batch_norm", "broadcast_to", "cast", "clip", "concat", "copy", "cos", "div",
-    "dropout", "elu", "eq", "erf", "exp", "gather", "ge", "gelu", "gt", "layer_norm", "le", "leaky_relu", "linear",
-    "linear_keep", "linear_vjp", "lion", "log", "log_softmax", "logsumexp", "lt", "matmul", "max", "maximum",
+    "dropout", "elu", "eq", "erf", "exp", "gather", "ge", "gelu", "gt", "layer_norm", "layers", "le", "leaky_relu", "linear",
+    "linear_dw", "linear_dz", "linear_keep", "lion", "log", "log_softmax", "logsumexp", "lt", "matmul", "max", "maximum",
     "mean", "min", "minimum", "mish", "mod", "mul", "nadam", "ne", "neg", "one_hot", "pack", "pad", "pick", "pow",
     "relu", "reshape", "rmsprop", "same", "scatter_add", "selu", "sgd", "sigmoid", "sign", "silu", "sin", "slice",
     "slice_rows", "softmax", "softmax_cross_entropy", "softmax_cross_entropy_vjp", "softplus", "split", "sqrt",

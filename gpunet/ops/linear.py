@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from ..devices import Device
-from ..engine import Tensor, composite, op
+from ..engine import Spec, Tensor, composite, op
 from ..errors import ShapeError
-from .activations import activate, activation_vjp, lookup
+from .activations import ACTIVATIONS, activate, activation_vjp, lookup
 from .layout import reshape, swap_last
 from .reduce import sum
 from .rules import product
@@ -52,8 +53,7 @@ def _linear(x: Tensor, w: Tensor, b: Tensor, *, act: str, alpha: float) -> Tenso
 
 @_linear.vjp
 def _(g: Tensor, x: Tensor, w: Tensor, out: Tensor, *, act: str, alpha: float) -> Any:
-    dz, db = linear_vjp(g, out, act=act, alpha=alpha)
-    return lambda: _matmul(dz, swap_last(w)), lambda: _matmul(swap_last(x), dz), db
+    return _back(g if act == "identity" else activation_vjp(g, out, act=act, alpha=alpha), x, w)
 
 
 @composite(outs=2)
@@ -65,21 +65,41 @@ def linear_keep(x: Tensor, w: Tensor, b: Tensor, *, act: str, alpha: float) -> A
 
 @linear_keep.vjp
 def _(g: Tensor | None, gz: Tensor | None, x: Tensor, w: Tensor, out1: Tensor, *, act: str, alpha: float) -> Any:
-    if g is None:
-        assert gz is not None
-        dz, db = gz, sum(gz, axis=-2)
-    else:
-        dz, db = linear_vjp(g, out1, act=act, alpha=alpha)
-        if gz is not None:
-            dz, db = dz + gz, db + sum(gz, axis=-2)
-    return lambda: _matmul(dz, swap_last(w)), lambda: _matmul(swap_last(x), dz), db
+    dz = None if g is None else activation_vjp(g, out1, act=act, alpha=alpha)
+    return _back(gz if dz is None else dz if gz is None else dz + gz, x, w)
 
 
-@composite(outs=2, inplace=("g",))
-def linear_vjp(g: Tensor, s: Tensor, *, act: str, alpha: float) -> Any:
-    """The gradient before the activation, and its column sums: that of the bias."""
-    dz = g if act == "identity" else activation_vjp(g, s, act=act, alpha=alpha)
-    return dz, sum(dz, axis=-2)
+def _back(dz: Tensor | None, x: Tensor, w: Tensor) -> Any:
+    """The gradients of x, w and b, from that of z = x w + b."""
+    assert dz is not None
+    of_weights = functools.cache(lambda: linear_dw(x, dz))
+    return lambda: _matmul(dz, swap_last(w)), lambda: of_weights()[0], lambda: of_weights()[1]
+
+
+@composite(outs=2)
+def linear_dw(x: Tensor, g: Tensor) -> Any:
+    """The gradients of the weights and of the bias, from that of x @ w + b."""
+    return _matmul(swap_last(x), g), sum(g, axis=-2)
+
+
+@composite
+def linear_dz(g: Tensor, w: Tensor, s: Tensor, *, act: str, alpha: float) -> Tensor:
+    """The gradient before an activation, from that of the layer above it, whose weights are transposed in w."""
+    return activation_vjp(_matmul(g, w), s, act=act, alpha=alpha)
+
+
+def _layered(x: Any, *weights: Any, acts: tuple[str, ...], alphas: tuple[float, ...]) -> Spec:
+    return Spec((x.shape[0], weights[-1].shape[0]), x.dtype)
+
+
+@op(shape=_layered)
+def layers(dev: Device, out: Any, x: Any, *weights: Any, acts: tuple[str, ...], alphas: tuple[float, ...]) -> None:
+    """Linear after linear, w and b by turns: what the compiler makes of layers whose results nobody else reads."""
+    for w, b, act, alpha in zip(weights[::2], weights[1::2], acts, alphas, strict=True):
+        z = dev.xp.matmul(x, w) + b
+        x = dev.xp.empty_like(z)
+        ACTIVATIONS[act].value(dev, x, z, alpha)
+    out[...] = x
 
 
 def linear(

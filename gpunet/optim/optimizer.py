@@ -122,7 +122,7 @@ class Optimizer(Settings):
             if mode.trace is not None:
                 mode.trace.guard(self, "structure", self.structure)
                 for g in vectors:
-                    mode.trace.watch(ops.sum(g))
+                    mode.trace.watch(g)
             vectors = self._clipped(vectors)
             factors = {name: self._factor(name) for name in self._tables_wanted()}
             t = self.t + 1
