@@ -7,18 +7,22 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ..devices import Device
-from ..engine import Tensor, mode, set_mode
-from ..errors import ConfigError, DeviceError, GraphError, TraceError, did_you_mean
+import numpy as np
+import numpy.typing as npt
+
+from ..devices import Device, select
+from ..engine import DEFAULT_DTYPE, Tensor, mode, set_mode
+from ..errors import ConfigError, DeviceError, DTypeError, GraphError, TraceError, did_you_mean
 from .fuse import fuse
 from .native import NativeProgram
 from .program import Program
 from .simplify import simplify
-from .trace import Graph, trace
+from .trace import STATES, Graph, trace
 
 log = logging.getLogger("gpunet")
 
 EXECUTORS = ("auto", "native", "python")
+KEPT = 8  # programs for the same shapes: training and evaluation, say
 
 
 def build(fn: Callable[..., Any], args: tuple[Tensor, ...]) -> Graph:
@@ -31,30 +35,53 @@ def build(fn: Callable[..., Any], args: tuple[Tensor, ...]) -> Graph:
 class Compiled:
     """`compile(fn)`: call it as fn. `graph(*args)` and `program(*args)` show what runs.
 
+    Threads may call it at the same time: they take turns, a whole call each.
+
     executor: "native" (C++ runs the calls), "python", or "auto": native where the device has it.
     """
 
-    def __init__(self, fn: Callable[..., Any], *, executor: str = "auto") -> None:
+    def __init__(
+        self, fn: Callable[..., Any], *, dtype: npt.DTypeLike | None = None, executor: str = "auto"
+    ) -> None:
         if executor not in EXECUTORS:
             raise ConfigError(f"compile: no executor {executor!r}.{did_you_mean(executor, EXECUTORS)}")
         self.fn, self.executor = fn, executor
         self.programs: dict[Any, list[Program]] = {}
         self.eagerly = ""  # why it cannot be traced, once that is known
-        functools.update_wrapper(self, fn)
+        self._dtype = dtype
+        self._latest: Program | None = None  # tried first, for arguments as they come
+        functools.update_wrapper(self, fn, updated=())
 
-    def __call__(self, *args: Tensor) -> Any:
+    def __call__(self, *args: Any) -> Any:
         if mode.trace is not None:
             return self.fn(*args)
-        if mode.record and any(a.tracked for a in args):
-            raise GraphError(
-                "a compiled function got an argument that requires a gradient, which would be lost. "
-                "Take the gradient inside it (gpunet.grad), or pass x.detach()"
-            )
-        program = self._program_or_reason(args)
-        if program is None:
-            return self.fn(*args)
-        made = program(*args)
-        return None if not made else made[0] if len(made) == 1 else made
+        made = None if self._latest is None else self._latest.at_once(args)
+        if made is None:
+            tensors = tuple([a if isinstance(a, Tensor) else self._admit(a) for a in args])
+            if mode.record and any(a.tracked for a in tensors):
+                raise GraphError(
+                    "a compiled function got an argument that requires a gradient, which would be lost. "
+                    "Take the gradient inside it (gpunet.grad), or pass x.detach()"
+                )
+            program = self._program_or_reason(tensors)
+            if program is None:
+                return self.fn(*tensors)
+            made = program(*tensors)
+            self._latest = program if all(a.dtype.kind != "f" or a.dtype == self.dtype for a in tensors) else None
+        return made[0] if len(made) == 1 else made or None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of floats that come as arrays: what `compile` was told, or a module's own, or float32."""
+        return np.dtype(self._dtype or getattr(self.fn, "dtype", DEFAULT_DTYPE))
+
+    def _admit(self, given: Any) -> Tensor:
+        """An argument that is no Tensor: floats become `dtype`, integers and booleans stay as they are."""
+        array = np.asarray(given)
+        if array.dtype.kind not in "fiub":
+            raise DTypeError(f"a compiled function takes Tensors and arrays of numbers, got {type(given).__name__} of {array.dtype}")
+        device = getattr(self.fn, "device", None) or select.device("cpu")
+        return Tensor(device.upload(array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array), device)
 
     def run(self, steps: int) -> int:
         """Call a function without arguments `steps` times; how many were done before a watched value was not finite."""
@@ -77,14 +104,16 @@ class Compiled:
 
     def program(self, *args: Tensor) -> Program:
         """The program for arguments of these shapes, made if it is not there yet."""
-        found = self.programs.setdefault(tuple([(a.value.shape, a.value.dtype) for a in args]), [])  # as Specs
-        for program in found:
-            if program.graph.guarded():
-                return program
-        graph = build(self.fn, args)
-        device = args[0].device if args else next(t.device for t in graph.held.values())
-        found.append(self._executor(device)(graph, device))
-        return found[-1]
+        with STATES:
+            found = self.programs.setdefault(tuple([(a.value.shape, a.value.dtype) for a in args]), [])  # as Specs
+            for program in found:
+                if program.graph.guarded():
+                    return program
+            graph = build(self.fn, args)
+            device = args[0].device if args else next(t.device for t in graph.held.values())
+            found.append(self._executor(device)(graph, device))
+            del found[:-KEPT]
+            return found[-1]
 
     def _executor(self, device: Device) -> type[Program]:
         has_native = device.native is not None
@@ -96,11 +125,14 @@ class Compiled:
         return self.program(*args).graph
 
 
-def compile(fn: Callable[..., Any], *, executor: str = "auto") -> Compiled:
-    """fn, a function of Tensors that returns Tensors, as a program: traced once for each set of shapes, then run.
+def compile(fn: Callable[..., Any], *, dtype: npt.DTypeLike | None = None, executor: str = "auto") -> Compiled:
+    """fn, a module or a function of Tensors that returns Tensors, as a program: traced once for each set of shapes, then run.
+
+    It takes NumPy arrays and numbers too: floats are cast to `dtype` (by default the module's, for a function float32),
+    integers stay as they are. The results are Tensors that are nobody else's.
 
     States change by `assign`, gradients are taken inside by `gpunet.grad`. A function that asks for a Tensor's value
     (bool(), float(), ...) runs eagerly, and one line of the log names the reason; what it did in Python before it
     asked is then done twice.
     """
-    return Compiled(fn, executor=executor)
+    return Compiled(fn, dtype=dtype, executor=executor)
