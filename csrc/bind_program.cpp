@@ -185,6 +185,7 @@ void bind_program(py::module_& m) {
       .def("step", &Recorder::step, arg("args"), arg("facts"),
            "Arguments in, one step, results out: (steps done, fresh arrays ...). None, and nothing done, where an argument "
            "does not fit or a fact (thing, attribute's name, the object it was) does not hold any more.")
+      .def_static("unchanged", &unchanged, arg("facts"), "Whether all of such facts still hold.")
       .def("profile", &Recorder::profile, arg("steps"), "Run so many steps; the mean seconds of each instruction.")
       .def_property_readonly("done", &Recorder::done, "Whole steps of the last run.")
       .def("__len__", &Recorder::size);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import tracemalloc
 from typing import Any
@@ -13,6 +15,7 @@ from gpunet import losses, nn, ops, optim
 from gpunet.engine import Tensor, grad, tensor
 from gpunet.errors import DTypeError, GraphError, RangeError, ShapeError
 from gpunet.graph import Compiled, compile
+from gpunet.train.forward import Forward
 
 EXECUTORS = ["python", "auto"]
 X = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
@@ -255,3 +258,23 @@ def test_threads_take_turns(executor: str) -> None:
         thread.join()
     assert not wrong and traces(run) == 2
     assert count.item() == 4 * calls
+
+
+def test_a_copy_of_what_predicts_is_of_the_copied_net() -> None:
+    net = nn.MLP(4, 8, 3).initialize(0)
+    forward = Forward(net)
+    before = forward(tensor(X))
+    for again in (copy.deepcopy(forward), pickle.loads(pickle.dumps(forward))):
+        again.net.load_state_dict(nn.MLP(4, 8, 3).initialize(1).state_dict())
+        assert not np.array_equal(again(tensor(X)), before)
+    np.testing.assert_array_equal(forward(tensor(X)), before)
+
+
+def test_outputs_of_many_rows_are_those_of_evaluation_and_leave_the_mode() -> None:
+    net = nn.MLP(4, 8, 3, dropout=0.5, norm="batch").initialize(0)
+    many = np.random.default_rng(1).standard_normal((100, 4)).astype(np.float32)
+    made = [Forward(net, compiled)(tensor(many), rows) for compiled in (True, False) for rows in (7, 100, 1000)]
+    assert net.training and net[1].training
+    net.eval()
+    for one in made:
+        np.testing.assert_allclose(one, net(many).numpy(), rtol=1e-5, atol=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -49,26 +50,33 @@ class Compiled:
         self.programs: dict[Any, list[Program]] = {}
         self.eagerly = ""  # why it cannot be traced, once that is known
         self._dtype = dtype
+        self._turn = threading.RLock()  # its programs share their states
         self._latest: Program | None = None  # tried first, for arguments as they come
         functools.update_wrapper(self, fn, updated=())
 
     def __call__(self, *args: Any) -> Any:
         if mode.trace is not None:
             return self.fn(*args)
-        made = None if self._latest is None else self._latest.at_once(args)
+        with self._turn:
+            made = None if self._latest is None else self._latest.at_once(args)
+            if made is None:
+                args = tuple([a if isinstance(a, Tensor) else self._admit(a) for a in args])
+                made = self._looked_up(args)
         if made is None:
-            tensors = tuple([a if isinstance(a, Tensor) else self._admit(a) for a in args])
-            if mode.record and any(a.tracked for a in tensors):
-                raise GraphError(
-                    "a compiled function got an argument that requires a gradient, which would be lost. "
-                    "Take the gradient inside it (gpunet.grad), or pass x.detach()"
-                )
-            program = self._program_or_reason(tensors)
-            if program is None:
-                return self.fn(*tensors)
-            made = program(*tensors)
-            self._latest = program if all(a.dtype.kind != "f" or a.dtype == self.dtype for a in tensors) else None
+            return self.fn(*args)
         return made[0] if len(made) == 1 else made or None
+
+    def _looked_up(self, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if mode.record and any(a.tracked for a in args):
+            raise GraphError(
+                "a compiled function got an argument that requires a gradient, which would be lost. "
+                "Take the gradient inside it (gpunet.grad), or pass x.detach()"
+            )
+        program = self._program_or_reason(args)
+        if program is None:
+            return None
+        self._latest = program if all(a.dtype.kind != "f" or a.dtype == self.dtype for a in args) else None
+        return program(*args)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -85,9 +93,10 @@ class Compiled:
 
     def run(self, steps: int) -> int:
         """Call a function without arguments `steps` times; how many were done before a watched value was not finite."""
-        program = self._program_or_reason(())
-        if program is not None:
-            return program.run(steps)
+        with self._turn:
+            program = self._program_or_reason(())
+            if program is not None:
+                return program.run(steps)
         for _ in range(steps):
             self.fn()
         return steps
@@ -104,10 +113,10 @@ class Compiled:
 
     def program(self, *args: Tensor) -> Program:
         """The program for arguments of these shapes, made if it is not there yet."""
-        with STATES:
+        with self._turn, STATES:
             found = self.programs.setdefault(tuple([(a.value.shape, a.value.dtype) for a in args]), [])  # as Specs
             for program in found:
-                if program.graph.guarded():
+                if program.holds():
                     return program
             graph = build(self.fn, args)
             device = args[0].device if args else next(t.device for t in graph.held.values())

@@ -41,10 +41,14 @@ class NativeProgram(Program):
         others = [(thing, name) for thing, name, _ in self.graph.guards.values() if not isinstance(thing, Tensor)]
         return tuple((thing, name, getattr(thing, name)) for thing, name in [*states, *others])
 
+    def holds(self) -> bool:
+        return self.native.unchanged(self._facts) or super().holds()
+
     def adopt(self) -> None:
         with STATES:
-            super().adopt()
-            self._facts = self._found()
+            if not self.native.unchanged(self._facts):
+                super().adopt()
+                self._facts = self._found()
 
     def at_once(self, args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
         return self._step(args, self._facts)

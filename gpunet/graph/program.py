@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,7 +30,6 @@ class Program:
     def __init__(self, graph: Graph, device: Device) -> None:
         self.graph, self.device = graph, device
         self._runs: list[Callable[[], Any]] = []
-        self._turn = threading.RLock()  # one thread at a time
         leaves = {node: self._leaf(node) for node in _leaves(graph)}
         self.plan = Plan(graph, leaves)
         self.arena = aligned(np.zeros(self.plan.arena_bytes, np.uint8))
@@ -111,6 +109,10 @@ class Program:
                 staged.append((leaf, edge))
         return staged
 
+    def holds(self) -> bool:
+        """Whether all that the function looked at as it was traced is as it was; values do not count."""
+        return self.graph.guarded()
+
     def adopt(self) -> None:
         """A state that somebody gave another array meanwhile: its content moves in, for its memory is the program's."""
         with STATES:
@@ -124,11 +126,10 @@ class Program:
         return None  # Python finds that out no faster than it looks a program up
 
     def __call__(self, *args: Tensor) -> tuple[Tensor, ...]:
-        with self._turn:
-            for node, given in zip(self.graph.args, args, strict=True):
-                np.copyto(self.plan.leaves[node], given.value)
-            self.run(1)
-            return tuple(Tensor(out.copy(), self.device) for out in self.outs)
+        for node, given in zip(self.graph.args, args, strict=True):
+            np.copyto(self.plan.leaves[node], given.value)
+        self.run(1)
+        return tuple(Tensor(out.copy(), self.device) for out in self.outs)
 
     def run(self, steps: int) -> int:
         """Run the whole program `steps` times; fewer are done if a watched value was not finite in the next."""
@@ -157,11 +158,10 @@ class Program:
         self._runs.append(partial(np.copyto, to, source))
 
     def _execute(self, steps: int) -> int:
-        with self._turn:
-            for done in range(steps):
-                for run in self._runs:
-                    if run() is False:  # not finite
-                        return done
+        for done in range(steps):
+            for run in self._runs:
+                if run() is False:  # not finite
+                    return done
         return steps
 
     def _bound(self, call: Call) -> Callable[[], Any]:

@@ -210,6 +210,8 @@ class Module:
 
     @property
     def training(self) -> bool:
+        if mode.evaluating:
+            return False
         if mode.trace is not None:
             mode.trace.guard(self, "_training", self._training)
         return self._training
