@@ -24,7 +24,7 @@ class Forward:
             with set_mode(evaluating=True, record=False):
                 return net(x)
 
-        self.run = Compiled(forward) if compile else forward
+        self.run = Compiled(forward, dtype=net.dtype) if compile else forward
 
     def __reduce__(self) -> Any:
         """A copy is of the net's copy."""
