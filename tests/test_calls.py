@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import threading
 import tracemalloc
@@ -155,6 +156,16 @@ def test_a_model_of_another_dtype_is_noticed(executor: str) -> None:
     assert forward(X).dtype == np.float64 and next(iter(net.parameters())).dtype == np.float64
 
 
+def test_a_state_of_another_shape_or_dtype_is_noticed(executor: str) -> None:
+    t = tensor(np.ones(3, np.float32))
+    double = compile(lambda: t * 2.0, executor=executor)
+    for value in (np.ones(3, np.float32), np.full(3, 1 / 3), np.ones((1, 3), np.float32)):
+        t.value = value
+        for _ in range(2):
+            np.testing.assert_array_equal(double().numpy(), value * 2)
+        assert double().dtype == value.dtype and t.value.dtype == value.dtype
+
+
 def test_a_layer_put_in_anothers_place_is_noticed(executor: str) -> None:
     net = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).initialize(0).eval()
     forward = compile(net, executor=executor)
@@ -226,8 +237,10 @@ def test_calls_and_runs_leave_nothing_behind(executor: str) -> None:
     often(10)
     tracemalloc.start()
     often(10)
+    gc.collect()
     before = tracemalloc.get_traced_memory()[0]
     often(1000)
+    gc.collect()
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert grown < 10_000
