@@ -15,8 +15,20 @@ void Program::share_out() {
   for (Instruction& i : instructions_) i.parts = parts_for(i.work);
 }
 
-long Program::run(long steps) try {
+long Program::run(long steps) {
   std::lock_guard<std::mutex> mine(mutex_);
+  return go(steps);
+}
+
+long Program::call(const std::vector<Move>& before, const std::vector<Move>& after) {
+  std::lock_guard<std::mutex> mine(mutex_);
+  for (const Move& move : before) move();
+  const long done = go(1);
+  for (const Move& move : after) move();
+  return done;
+}
+
+long Program::go(long steps) try {
   FlushDenormals flush;
   share_out();
   for (done_ = 0; done_ < steps; ++done_)

@@ -1,6 +1,7 @@
 // A recorded step: calls of kernels on fixed memory, to be run many times. Nothing is allocated while it runs.
 #pragma once
 
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <type_traits>
@@ -37,6 +38,14 @@ int parts_for(double work);
 // Thrown by what a step is made of: the run ends, and this step does not count.
 struct EndOfRun {};
 
+// Bytes that move before or after a step.
+struct Move {
+  void* to;
+  const void* from;
+  std::size_t bytes;
+  void operator()() const { std::memcpy(to, from, bytes); }
+};
+
 class Program {
  public:
   template <class Args, class Prepare> void add(const Call<Args, Prepare>& call, double work) {
@@ -49,6 +58,9 @@ class Program {
 
   // How many whole steps were done, also when another exception than EndOfRun leaves it: see done().
   long run(long steps);
+
+  // One step between the moves before and after it, all in one turn: threads that share a program do not meet in it.
+  long call(const std::vector<Move>& before, const std::vector<Move>& after);
   long done() const { return done_; }
 
   // Seconds of each instruction in one step, a mean over `steps`.
@@ -68,6 +80,7 @@ class Program {
       else run_parts(job, call.get(), parts);
     }
   };
+  long go(long steps);
   void share_out();  // among the threads that there are now
 
   std::vector<Instruction> instructions_;

@@ -2,6 +2,7 @@
 """Times gpunet beside its peers: a training step (Adam, float32) of nine nets, inference, and what a call costs.
 
     python scripts/bench.py --threads 1                   # all workloads, whatever peers are installed
+    python scripts/bench.py --calls                       # predict, first calls, epochs: gpunet alone, in this process
     python scripts/bench.py --only digits,mnist --peers numpy,torch --json docs/benchmarks/cpu.json
 
 Each peer runs in a process of its own, pinned to the same cores with the same number of threads. Blocks of about 0.1 s
@@ -127,6 +128,33 @@ def gpunet_call(work: Work) -> Run:
 
     run = compile(step)
     return lambda: run(x, y), 1
+
+
+def calls() -> dict[str, float]:
+    """What gpunet costs beside its programs: medians, in microseconds."""
+    from gpunet import Model, Trainer, nn
+    from gpunet.tabular import ArrayEncoder, Target
+
+    found = {f"{name}: a call": block(*gpunet_call(WORK[name])) for name in ("xor", "digits", "infer1")}
+    rows = np.random.default_rng(0).standard_normal((500, 64)).astype(np.float32)
+    classes, net = np.arange(500) % 10, nn.MLP(64, 128, 128, 10).initialize(0)
+    model = Model(net, ArrayEncoder.fit(rows), Target.fit(classes, task="classification"))
+    trainer = Trainer(net)
+    for name, predict in (("Model", model.predict), ("Trainer", trainer.predict)):
+        predict(rows[:1])
+        found[f"{name}.predict, one row"] = block(lambda predict=predict: predict(rows[:1]), 1)
+    for name in list(WORK)[:9]:
+        found[f"{name}: the first call"] = median(first_call(WORK[name]) for _ in range(5))
+    tiny = Trainer(nn.MLP(64, 4, 10), metrics=[])
+    found["an epoch of one step"] = block(lambda: tiny.fit((rows[:16], classes[:16]), epochs=1000, show_progress=False), 1000)
+    return found
+
+
+def first_call(work: Work) -> float:
+    run, _ = gpunet_call(work)
+    began = time.perf_counter()
+    run()
+    return (time.perf_counter() - began) * 1e6
 
 
 # ---------------------------------------------------------------- peers
@@ -461,10 +489,15 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=9, help="blocks of 0.1 s for each peer and workload")
     parser.add_argument("--json", type=Path, help="write the figures, with machine and versions, to this file")
+    parser.add_argument("--calls", action="store_true", help="only what gpunet costs beside its programs")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         return serve(given.serve)
+    if given.calls:
+        for name, microseconds in calls().items():
+            print(f"{name:32}{microseconds:10.1f} us")
+        return None
     wanted = ["gpunet", *given.peers.split(","), "sgemm"]
     peers = [p for p in PEERS if p in wanted and importlib.util.find_spec(PEERS[p].needs)]
     workers = {peer: Worker(peer, given.threads) for peer in peers}

@@ -35,15 +35,7 @@ class Batches:
         self.cursor = Tensor(device.upload(np.zeros((), np.int64)), device)
 
     def _load(self, array: Any, dtype: Any) -> Tensor | None:
-        """Floats in the model's dtype; integers (classes, codes, pixels) as they are."""
-        if array is None:
-            return None
-        host = np.ascontiguousarray(array.numpy() if isinstance(array, Tensor) else array)
-        if host.dtype.kind not in "fiub":
-            raise DataError(f"numbers wanted, got an array of {host.dtype}. Tables with text go through gpunet.tabular")
-        if host.dtype.kind == "b" or (host.dtype.kind == "f" and host.dtype != dtype):
-            host = host.astype(dtype)
-        return Tensor(self.device.upload(host), self.device)
+        return None if array is None else load(array, self.device, dtype)
 
     def shuffle(self, epoch: int) -> None:
         """The order of this epoch: from the seed and the epoch alone."""
@@ -90,3 +82,15 @@ class Batches:
                 Tensor(self.x.value[part], self.device),
                 None if self.y is None else Tensor(self.y.value[part], self.device),
             )
+
+
+def load(array: Any, device: Device, dtype: Any) -> Tensor:
+    """Rows on the device: floats in the model's dtype; integers (classes, codes, pixels) as they are."""
+    host = np.ascontiguousarray(array.numpy() if isinstance(array, Tensor) else array)
+    if host.dtype.kind not in "fiub":
+        raise DataError(f"numbers wanted, got an array of {host.dtype}. Tables with text go through gpunet.tabular")
+    if not len(host):
+        raise DataError("no rows to train on or evaluate")
+    if host.dtype.kind == "b" or (host.dtype.kind == "f" and host.dtype != dtype):
+        host = host.astype(dtype)
+    return Tensor(device.upload(host), device)

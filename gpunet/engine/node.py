@@ -104,6 +104,7 @@ class _Mode(threading.local):
 
     record = True
     trace: Recorder | None = None
+    evaluating = False  # whatever module.training says
 
 
 mode = _Mode()

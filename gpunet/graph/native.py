@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..devices import Device
+from ..engine import Tensor
 from ..engine.op import plain_copies
-from .program import Call, NotFinite, Program, check_finite
-from .trace import Graph
+from .program import Call, Program, as_found, finite
+from .trace import STATES, Graph
 
 
 class NativeProgram(Program):
@@ -27,6 +28,53 @@ class NativeProgram(Program):
         self.labels: list[str] = []
         self.callbacks: list[str] = []
         super().__init__(graph, device)
+        for i, out in enumerate(self.outs):
+            if not out.flags.c_contiguous:
+                self.outs[i] = np.empty(out.shape, out.dtype)
+                self._copy(self.outs[i], out)
+        self.native.ports([self.plan.leaves[node] for node in graph.args], self.outs)
+        self._facts = self._found()
+
+    def _found(self) -> tuple[tuple[Any, str, Any], ...]:
+        """What the guards and the states' memory rest on, as attributes that stay the same object while nothing changes."""
+        states = [(state, name) for state in self.graph.held.values() for name in ("value", "node", "version")]
+        others = [(thing, name) for thing, name, _ in self.graph.guards.values() if not isinstance(thing, Tensor)]
+        return tuple((thing, name, getattr(thing, name)) for thing, name in [*states, *others])
+
+    def holds(self) -> bool:
+        return self.native.unchanged(self._facts) or super().holds()
+
+    def adopt(self) -> None:
+        with STATES:
+            if not self.native.unchanged(self._facts):
+                super().adopt()
+                self._facts = self._found()
+
+    def at_once(self, args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
+        return self._step(args, self._facts)
+
+    def __call__(self, *args: Tensor) -> tuple[Tensor, ...]:
+        self.adopt()
+        values = tuple(a.value for a in args)
+        made = self._step(values, ())
+        if made is None:  # an array with gaps, or of another byte order
+            plain = tuple(np.empty_like(self.plan.leaves[node]) for node in self.graph.args)
+            for to, value in zip(plain, values, strict=True):
+                np.copyto(to, value)
+            made = self._step(plain, ())
+        assert made is not None
+        return made
+
+    def _step(self, args: tuple[Any, ...], facts: tuple[tuple[Any, str, Any], ...]) -> tuple[Tensor, ...] | None:
+        try:
+            made = self.native.step(args, facts)
+        except BaseException as error:
+            self._count(1)
+            raise as_found(error) from None
+        if made is None:
+            return None
+        self._count(made[0])
+        return tuple([Tensor(out, self.device) for out in made[1:]])
 
     def profile(self, steps: int) -> list[tuple[str, float]]:
         """Run so many steps; each instruction and its mean seconds."""
@@ -54,7 +102,7 @@ class NativeProgram(Program):
         return self.native.record(kernel, call.outs, tuple(plain), call.node.settings)
 
     def _watch(self, value: Any) -> None:
-        self._note("watch", self.native.watch(value), partial(check_finite, value))
+        self._note("watch", self.native.watch(value), partial(finite, value))
 
     def _copy(self, to: Any, source: Any) -> None:
         recorded = self.native.record(self.device.kernels["copy"], (to,), (source,), {})
@@ -68,7 +116,4 @@ class NativeProgram(Program):
         self.labels += [label] * (len(self.native) - len(self.labels))
 
     def _execute(self, steps: int) -> int:
-        try:
-            return self.native.run(steps)
-        except NotFinite:  # called back
-            return self.native.done
+        return self.native.run(steps)

@@ -13,7 +13,7 @@ from ..devices import Device, aligned
 from ..engine import Edge, Node, Tensor
 from ..errors import ConfigError, GraphError, RangeError
 from .plan import Plan, in_place
-from .trace import Graph
+from .trace import STATES, Graph
 
 
 class Call(NamedTuple):
@@ -22,10 +22,6 @@ class Call(NamedTuple):
     node: Node
     outs: tuple[Any, ...]
     ins: tuple[Any, ...]
-
-
-class NotFinite(Exception):
-    """A watched value was not finite."""
 
 
 class Program:
@@ -113,12 +109,21 @@ class Program:
                 staged.append((leaf, edge))
         return staged
 
+    def holds(self) -> bool:
+        """Whether all that the function looked at as it was traced is as it was; values do not count."""
+        return self.graph.guarded()
+
     def adopt(self) -> None:
         """A state that somebody gave another array meanwhile: its content moves in, for its memory is the program's."""
-        for state, mine in self._states:
-            if state.value is not mine:
-                np.copyto(mine, state.value)
-                state.value = mine
+        with STATES:
+            for state, mine in self._states:
+                if state.value is not mine:
+                    np.copyto(mine, state.value)
+                    state.value = mine
+
+    def at_once(self, args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
+        """The results, if these are Tensors or arrays as they were traced and all else is as it was; or None."""
+        return None  # Python finds that out no faster than it looks a program up
 
     def __call__(self, *args: Tensor) -> tuple[Tensor, ...]:
         for node, given in zip(self.graph.args, args, strict=True):
@@ -129,16 +134,17 @@ class Program:
     def run(self, steps: int) -> int:
         """Run the whole program `steps` times; fewer are done if a watched value was not finite in the next."""
         self.adopt()
-        done = steps  # as far as anybody knows, should a kernel raise
         try:
             done = self._execute(steps)
-        except (IndexError, ValueError) as error:  # what a kernel found in the values of this step
-            kinds = {IndexError: RangeError, ValueError: ConfigError}
-            raise (kinds[type(error)](str(error)) if type(error) in kinds else error) from None
-        finally:
-            for version in self._versions:
-                version.count += done
+        except BaseException as error:
+            self._count(steps)  # as far as anybody knows
+            raise as_found(error) from None
+        self._count(done)
         return done
+
+    def _count(self, steps: int) -> None:
+        for version in self._versions:
+            version.count += steps
 
     # ------------------------------------------------------------------ what another executor does in its own way
 
@@ -146,19 +152,16 @@ class Program:
         self._runs.append(self._bound(call))
 
     def _watch(self, value: Any) -> None:
-        self._runs.append(partial(check_finite, value))
+        self._runs.append(partial(finite, value))
 
     def _copy(self, to: Any, source: Any) -> None:
         self._runs.append(partial(np.copyto, to, source))
 
     def _execute(self, steps: int) -> int:
-        done = 0
-        try:
-            for done in range(steps):  # noqa: B007 read below
-                for run in self._runs:
-                    run()
-        except NotFinite:
-            return done
+        for done in range(steps):
+            for run in self._runs:
+                if run() is False:  # not finite
+                    return done
         return steps
 
     def _bound(self, call: Call) -> Callable[[], Any]:
@@ -188,10 +191,14 @@ class Program:
         )
 
 
-def check_finite(value: Any) -> None:
-    """Raise NotFinite unless all of value is finite."""
-    if not np.isfinite(value).all():
-        raise NotFinite
+def as_found(error: BaseException) -> BaseException:
+    """What a kernel found in the values of a step, as an error of ours."""
+    kinds: dict[type[BaseException], type[Exception]] = {IndexError: RangeError, ValueError: ConfigError}
+    return kinds[type(error)](str(error)) if type(error) in kinds else error
+
+
+def finite(value: Any) -> bool:
+    return bool(np.isfinite(value).all())
 
 
 def _leaves(graph: Graph) -> list[Node]:

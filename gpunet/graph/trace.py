@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from ..devices import Device
 from ..engine import Edge, Node, Recorder, Spec, Tensor, set_mode
 from ..errors import ShapeError
 from . import show
+
+STATES = threading.RLock()  # held while states are not what they seem: traced, or moving into a program's memory
+_OF_A_STATE = ("spec", "requires_grad", "device", "version")  # another one of these needs another trace; its values do not
 
 
 class Graph(Recorder):
@@ -22,7 +26,7 @@ class Graph(Recorder):
         nodes: applications of ops, in order. args: leaves for the arguments. outs: edges of the results.
         held: the Tensors from outside that the function read or assigned, by leaf. constants: Python numbers.
         watched: edges that must be finite; where one is not, the step ends and every state stays as it was.
-        guards: what else the function looked at (module.training); another value needs another trace.
+        guards: what else the function looked at (module.training, which Tensors are trained); another value needs another trace.
     """
 
     def __init__(self, on_grad: Callable[[Graph], Any] | None = None) -> None:
@@ -50,6 +54,8 @@ class Graph(Recorder):
             own = t.node is not None and t.node.op is None
             leaf = t.node if own and t.node is not None else Node(specs=(t.spec,))
             self._leaves[id(t)], self.held[leaf], self.device = leaf, t, self.device or t.device
+            for name in _OF_A_STATE:
+                self.guard(t, name, getattr(t, name))
         return leaf, 0
 
     def constant(self, value: float | bool, dtype: np.dtype[Any]) -> Node:
@@ -126,12 +132,13 @@ def trace(
     graph = Graph(on_grad)
     graph.args = [Node(specs=(a.spec,)) for a in args]
     graph.device = args[0].device if args else None
-    try:
-        with set_mode(trace=graph):
-            made = fn(*[Tensor(node.specs[0], a.device, node) for node, a in zip(graph.args, args, strict=True)])
-            graph.outs = [graph.edge(t) for t in results(made)]
-    finally:
-        graph.close()
+    with STATES:
+        try:
+            with set_mode(trace=graph):
+                made = fn(*[Tensor(node.specs[0], a.device, node) for node, a in zip(graph.args, args, strict=True)])
+                graph.outs = [graph.edge(t) for t in results(made)]
+        finally:
+            graph.close()
     return graph
 
 

@@ -42,7 +42,7 @@ class Module:
     def __new__(cls, *_: Any, **__: Any) -> Module:
         self = super().__new__(cls)
         vars(self).update(
-            _declared={}, _training=True, _parent=None, _name="", _seed=0, _dtype=DEFAULT_DTYPE, _device=None
+            _declared={}, _training=True, _parent=None, _name="", _seed=0, _dtype=DEFAULT_DTYPE, _device=None, _form=object()
         )
         return self
 
@@ -55,6 +55,8 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Module):
             value._place(self, name)
+        if name in self.__dict__:  # what a compiled function has seen of this module is no longer true
+            self.__dict__["_form"] = object()
         object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
@@ -180,8 +182,7 @@ class Module:
                     del module._declared[name]
 
     def _set(self, name: str, values: npt.NDArray[Any]) -> None:
-        device = self._device or select.device("cpu")
-        made = Tensor(device.upload(values), device)
+        made = Tensor(self.device.upload(values), self.device)
         made.requires_grad = True
         self.__dict__[name] = made
 
@@ -200,7 +201,17 @@ class Module:
     # ------------------------------------------------------------------ running it
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    @property
+    def device(self) -> Device:
+        return self._device or select.device("cpu")
+
+    @property
     def training(self) -> bool:
+        if mode.evaluating:
+            return False
         if mode.trace is not None:
             mode.trace.guard(self, "_training", self._training)
         return self._training
@@ -223,6 +234,8 @@ class Module:
         if self._declared:
             self.root.initialize()
         out = self.forward(x)
+        if mode.trace is not None:
+            mode.trace.guard(self, "_form", self._form)
         for watch in _watchers:
             watch(self, x, out)
         return out
@@ -263,10 +276,9 @@ def build(config: Mapping[str, Any]) -> Module:
 def _admit(x: Any, module: Module) -> Tensor:
     """An array from outside, in the model's dtype, on the model's device."""
     array = np.asarray(x)
-    device = module._device or select.device("cpu")
     if array.dtype.kind == "f":
-        array = array.astype(module._dtype, copy=False)
-    return Tensor(device.upload(array), device)
+        array = array.astype(module.dtype, copy=False)
+    return Tensor(module.device.upload(array), module.device)
 
 
 def _revived(values: npt.NDArray[Any], device: str, requires_grad: bool) -> Tensor:

@@ -120,7 +120,8 @@ class Optimizer(Settings):
         with no_grad():
             vectors = [group.pack(grads) for group in self.groups]
             if mode.trace is not None:
-                mode.trace.guard(self, "structure", self.structure)
+                for part in (self, *self.groups):
+                    mode.trace.guard(part, "structure", part.structure)
                 for g in vectors:
                     mode.trace.watch(g)
             vectors = self._clipped(vectors)
@@ -134,12 +135,10 @@ class Optimizer(Settings):
                     state.assign(value)
             self.t.assign(t)
 
-    @property
-    def structure(self) -> tuple[Any, ...]:
-        """What an update is made of, beside values: its scalars and tables. Another one needs another trace."""
-        held = [self.scalars, *(group.scalars for group in self.groups), self._tables]
-        parts = [{name: id(t) for name, t in tensors.items()} for tensors in held]
-        return (*parts, *(getattr(self, name) for name in self.options))
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name in self.options:
+            self.restructure()
 
     def rule(self, p: Tensor, g: Tensor, memory: Tensors, t: Tensor, lr: Tensor, decay: Tensor) -> Tensors:
         """New values of p and of memory."""
@@ -195,7 +194,8 @@ class Optimizer(Settings):
     def _send_table(self, name: str) -> None:
         schedule = self.schedules[name]
         if schedule is None or self.total_steps is None:
-            self._tables.pop(name, None)
+            if self._tables.pop(name, None) is not None:
+                self.restructure()
             return
         device = self.parameters[0].device
         table = upload(schedule.table(self.total_steps, self._seen), device)
@@ -203,6 +203,7 @@ class Optimizer(Settings):
             self._tables[name].assign(table)
         else:
             self._tables[name] = table
+            self.restructure()
 
     def epoch_end(self, metric: float) -> None:
         """Tell the schedule what an epoch came to; only plateau listens."""

@@ -32,7 +32,8 @@ class Setting:
     def __set__(self, holder: Settings, value: float | None) -> None:
         if value is None and self.optional:
             holder.numbers[self.name] = None
-            holder.scalars.pop(self.name, None)
+            if holder.scalars.pop(self.name, None) is not None:
+                holder.restructure()
             return
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not self._holds(float(value)):
             raise ConfigError(f"{type(holder).__name__}: {self.name} must lie in {self.interval}, got {value!r}")
@@ -51,12 +52,17 @@ class Settings:
     Attributes:
         numbers: the value of each.
         scalars: the same on the device, from `place` on; None has none.
+        structure: another object whenever what is computed changes, beside values: another one needs another trace.
     """
 
     def __init__(self) -> None:
         self.numbers: dict[str, float | None] = {}
         self.scalars: dict[str, Tensor] = {}
         self.device: Device | None = None
+        self.restructure()
+
+    def restructure(self) -> None:
+        self.structure = object()
 
     def place(self, device: Device) -> None:
         self.device = device
@@ -72,6 +78,7 @@ class Settings:
             self.scalars[name].assign(new)
         else:
             self.scalars[name] = new
+            self.restructure()
 
 
 def upload(values: Any, device: Device, dtype: Any = np.float64) -> Tensor:

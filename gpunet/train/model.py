@@ -14,17 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import metrics, nn
-from ..data.batches import Batches
+from ..data.batches import load as load_rows
 from ..data.table import Table
 from ..devices import Device
 from ..devices import device as open_device
-from ..engine import no_grad
 from ..errors import DataError, FormatError
 from ..tabular import ArrayEncoder, Encoder, Target, encoder_from_config
+from .forward import Forward
 
 FORMAT = 1  # of the file; a newer one is refused, every older one loads
 _KEY = "gpunet"
-_ROWS = 4096
 # what a description that nobody wrote on purpose can end in
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError, MemoryError)
 
@@ -41,6 +40,7 @@ class Model:
         self, net: nn.Module, encoder: Encoder | ArrayEncoder, target: Target, *, info: Mapping[str, Any] | None = None
     ) -> None:
         self.net, self.encoder, self.target, self.info = net.eval(), encoder, target, dict(info or {})
+        self._forward = Forward(net)
 
     @property
     def task(self) -> str:
@@ -53,12 +53,9 @@ class Model:
 
     # ------------------------------------------------------------------ predicting
 
-    @no_grad()
     def outputs(self, data: Table | npt.ArrayLike) -> npt.NDArray[Any]:
         """The net's raw outputs (logits, standardised values), [rows, outputs]."""
-        first = next(iter(self.net.parameters()))
-        rows = Batches(self.encode(data), device=first.device, dtype=first.dtype)
-        return np.concatenate([self.net(x).numpy() for x, _ in rows.chunks(_ROWS)])
+        return self._forward(load_rows(self.encode(data), self.net.device, self.net.dtype))
 
     def encode(self, data: Table | npt.ArrayLike) -> npt.NDArray[Any]:
         """What the net gets for these rows."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import losses, ops, optim
-from ..data.batches import Batches
+from ..data.batches import Batches, load
 from ..data.splits import split
 from ..devices import Device
 from ..devices import device as open_device
@@ -23,11 +23,11 @@ from ..graph.compile import Compiled
 from ..nn import BatchNorm1d, Dropout, Module
 from . import diagnose
 from .callbacks import BestWeights, Callback, progress
+from .forward import ROWS, Forward
 from .history import History
 from .scores import scores
 
 CHUNK_SECONDS = 0.05
-EVALUATION_ROWS = 4096
 MEASURED_ROWS = 10_000
 
 
@@ -78,6 +78,7 @@ class Trainer:
         self._best: BestWeights | None = None
         self._average: Any = None
         self._programs: dict[int, Compiled] = {}
+        self._forward = Forward(model, self.compiles)
         self._pace: dict[int, float] = {}  # seconds a step, by batch size
         self._total = Tensor(self.device.upload(np.zeros(())), self.device)  # loss times rows, over the epoch
 
@@ -328,25 +329,20 @@ class Trainer:
 
     # ------------------------------------------------------------------ evaluation
 
-    @no_grad()
-    def predict(self, x: Any, *, batch_size: int = EVALUATION_ROWS) -> npt.NDArray[Any]:
+    def predict(self, x: Any, *, batch_size: int = ROWS) -> npt.NDArray[Any]:
         """The model's outputs (logits, values) for rows x, as a NumPy array."""
-        return self._outputs(Batches(x, device=self.device, dtype=self.dtype), batch_size)
+        return self._forward(load(x, self.device, self.dtype), batch_size)
 
     @no_grad()
-    def evaluate(self, data: Any, *, batch_size: int = EVALUATION_ROWS) -> dict[str, float]:
+    def evaluate(self, data: Any, *, batch_size: int = ROWS) -> dict[str, float]:
         """The loss and every metric over (x, y) or (x, y, weight)."""
         return self._evaluate(self._batches(_parts(data, "evaluate")), batch_size)
 
-    def _outputs(self, data: Batches, batch_size: int = EVALUATION_ROWS) -> npt.NDArray[Any]:
-        training = self.model.training
-        self.model.eval()
-        try:
-            return np.concatenate([self.model(x).numpy() for x, _ in data.chunks(batch_size)])
-        finally:
-            self.model.train(training)
+    def _outputs(self, data: Batches, batch_size: int = ROWS) -> npt.NDArray[Any]:
+        assert data.x is not None
+        return self._forward(data.x, batch_size)
 
-    def _evaluate(self, data: Batches, batch_size: int = EVALUATION_ROWS) -> dict[str, float]:
+    def _evaluate(self, data: Batches, batch_size: int = ROWS) -> dict[str, float]:
         outputs = self._outputs(data, batch_size)
         if data.y is None:
             raise ShapeError("evaluate: the data have no targets; give (x, y)")
