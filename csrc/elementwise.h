@@ -84,7 +84,7 @@ template <Binary formula> void binary_integers(const BinaryArgs<std::int64_t>& b
 
 template <class T, Compare formula> struct compare_of;
 #define GPUNET_ROW(name, expression) \
-  template <class T> struct compare_of<T, Compare::name> { static HD bool at(T x, T y) { return expression; } };
+  template <class T> struct compare_of<T, Compare::name> { static HD auto at(T x, T y) { return expression; } };
 GPUNET_COMPARE(GPUNET_ROW)
 #undef GPUNET_ROW
 

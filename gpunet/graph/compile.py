@@ -10,6 +10,7 @@ from typing import Any
 from ..devices import Device
 from ..engine import Tensor, mode, set_mode
 from ..errors import ConfigError, DeviceError, GraphError, TraceError, did_you_mean
+from .chains import chains
 from .fuse import fuse
 from .native import NativeProgram
 from .program import Program
@@ -22,10 +23,10 @@ EXECUTORS = ("auto", "native", "python")
 
 
 def build(fn: Callable[..., Any], args: tuple[Tensor, ...]) -> Graph:
-    """The passes up to the plan: trace (each grad fuses the forward first), fuse, simplify."""
+    """The passes up to the plan: trace (each grad fuses the forward first), fuse, simplify, chains."""
     with set_mode(record=True):
         graph = trace(fn, args, on_grad=fuse)
-    return simplify(fuse(graph))
+    return chains(simplify(fuse(graph)))
 
 
 class Compiled:
