@@ -251,6 +251,21 @@ def test_states_are_written_in_place_by_a_chain() -> None:
 
 
 @native
+@pytest.mark.parametrize("view", [lambda t: t[0], lambda t: t.T, lambda t: t[::-1]], ids=["row", "transposed", "backwards"])
+def test_what_is_read_through_a_view_as_well_is_not_written_over(view: Callable[[Tensor], Tensor]) -> None:
+    def chained(x: Tensor) -> Tensor:
+        t = x @ x
+        return ops.exp(t * 2.0) + view(t)
+
+    def alone(x: Tensor) -> Tensor:
+        t = x @ x
+        return t + view(t)
+
+    assert_same(chained, uniform(40, 40))
+    assert_same(alone, uniform(40, 40), wants_chain=False)
+
+
+@native
 def test_two_states_that_swap_in_one_chain() -> None:
     a, b = uniform(700), uniform(700, seed=1)
     first, second = a.numpy().copy(), b.numpy().copy()
@@ -315,7 +330,9 @@ def test_a_chain_that_the_kernel_declines_runs_step_by_step() -> None:
 def test_a_chain_prints() -> None:
     x = uniform(2, 3)
     lines = str(compile(lambda x: ops.exp(x * 2.0) - x).graph(x)).splitlines()
-    assert lines[0] == "%0    = chain(arg0, 2, steps=(mul(0, 1), exp(2), sub(3, 0)), results=(4,), split=1)  float32[2x3]"
+    assert (
+        lines[0] == "%0    = chain(arg0, 2, steps=(mul(0, 1), exp(2), sub(3, 0)), results=(4,), split=1)  float32[2x3]"
+    )
 
 
 # ---------------------------------------------------------------- any program
@@ -376,4 +393,3 @@ def careless(self: Any, other: Any, at: Any, readers: Any) -> bool:
     self.nodes, self.splits = self.nodes + other.nodes, self.splits & other.splits
     at.update(dict.fromkeys(other.nodes, self.at))
     return True
-

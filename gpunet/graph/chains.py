@@ -146,9 +146,13 @@ def _put(graph: Graph, at: dict[Node, int], whose: dict[Node, Group]) -> None:
 
 def _chain(group: Group, results: list[Node]) -> Node:
     """The group as one node."""
-    inputs = [e for e in dict.fromkeys(e for n in group.nodes for e in n.inputs if e is not None) if e[0] not in group.nodes]
+    inputs = [
+        e for e in dict.fromkeys(e for n in group.nodes for e in n.inputs if e is not None) if e[0] not in group.nodes
+    ]
     number = {e: i for i, e in enumerate([*inputs, *((node, 0) for node in group.nodes)])}
-    steps = [Step(n.op, tuple([number[e] for e in n.inputs if e is not None]), n.settings, n.specs[0]) for n in group.nodes]
+    steps = [
+        Step(n.op, tuple([number[e] for e in n.inputs if e is not None]), n.settings, n.specs[0]) for n in group.nodes
+    ]
     settings = {
         "steps": tuple(steps),
         "results": tuple([number[node, 0] for node in results]),
