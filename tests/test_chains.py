@@ -283,6 +283,25 @@ def test_two_states_that_swap_in_one_chain() -> None:
 
 
 @native
+def test_a_state_is_written_in_place_only_when_later_steps_have_read_the_old_one() -> None:
+    a, b = uniform(2000), uniform(2000, seed=1)
+    first, second = a.numpy().copy(), b.numpy().copy()
+
+    def f() -> None:
+        c = a * 2.0 - 1.0
+        d = b * 0.5 + a
+        a.assign(c), b.assign(d * 2.0 + c)
+
+    run = compile(f)
+    run()
+    assert names(run.graph()) == ["chain"] and not run.program().plan.late
+    got = a.numpy().copy(), b.numpy().copy()
+    a.assign(tensor(first)), b.assign(tensor(second))
+    f()
+    np.testing.assert_array_equal(got, (a.numpy(), b.numpy()))
+
+
+@native
 def test_a_watched_value_stays_a_node_of_its_own() -> None:
     total, x = tensor(0.0), uniform(30)
 
