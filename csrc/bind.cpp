@@ -214,6 +214,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("set_threads", &set_threads, py::arg("n"));
   m.def("threads", &thread_count);
   m.def("version", [] { return GPUNET_VERSION; });
+  bind_chain(m);
   bind_elementwise(m);
   bind_kernels(m);
   bind_program(m);

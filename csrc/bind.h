@@ -74,6 +74,8 @@ using Real = Scalar<double>;
 using Whole = Scalar<std::int64_t>;
 int find_activation(std::string_view name);  // -1: not known here
 bool needs_input(int act);
+// With a negative alpha the sign of the output no longer tells the sign of the input.
+inline bool slope_known(int act, double alpha) { return act >= 0 && (needs_input(act) || !(alpha < 0)); }
 
 py::object cast(const Array& out, const Array& x);
 
@@ -106,6 +108,7 @@ void launch(Kernel<Args> kernel, const Args& args, double work, const Prepare& p
 // What one element costs, in floating-point operations: cheap ones are bound by memory.
 constexpr double kCheap = 10, kCostly = 40;
 
+void bind_chain(py::module_& m);
 void bind_elementwise(py::module_& m);
 void bind_kernels(py::module_& m);
 void bind_program(py::module_& m);

@@ -16,9 +16,6 @@ py::object activation(const Array& out, const Array& x, int act, double alpha) {
   return done();
 }
 
-// With a negative alpha the sign of the output no longer tells the sign of the input.
-bool slope_known(int act, double alpha) { return act >= 0 && (needs_input(act) || !(alpha < 0)); }
-
 py::object activation_vjp(const Array& out, const Array& g, const Array& s, int act, double alpha) {
   if (!slope_known(act, alpha) || !usable({&out}, {&g, &s})) return declined();
   if (!overlap_allowed({&out}, {&g, &s}, {&g, &s})) return declined();

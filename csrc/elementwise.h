@@ -89,7 +89,7 @@ template <Binary formula> constexpr Kernel<BinaryArgs<std::int64_t>> kernel_on_i
 
 template <class T, Compare formula> struct compare_of;
 #define GPUNET_ROW(name, expression) \
-  template <class T> struct compare_of<T, Compare::name> { static HD bool at(T x, T y) { return expression; } };
+  template <class T> struct compare_of<T, Compare::name> { static HD auto at(T x, T y) { return expression; } };
 GPUNET_COMPARE(GPUNET_ROW)
 #undef GPUNET_ROW
 

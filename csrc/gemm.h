@@ -99,7 +99,7 @@ template <class T> Panels<T> panels_of(const Matrix<T>& b, const T* from, long k
 
 // What is left to do when a tile's k is done, while it is in the cache; ReLU was done in its registers.
 template <class T> bool unfinished(const Product<T>& p) {
-  return p.act != kIdentity && (p.saved || p.act != kRelu || p.out != p.z) || p.out != p.z;
+  return p.out != p.z || (p.act != kIdentity && (p.act != kRelu || p.saved));
 }
 template <class T> void finish(const Product<T>& p, long c, long rows, long width) {
   if (p.saved) kSlopeTimes<T>[p.act]({p.out + c, p.z + c, p.saved + c, p.n, rows, width, p.alpha});

@@ -43,6 +43,25 @@ template <class T> struct CompareArgs { bool* out; Operand<T> x, y; long rows, c
 template <class T> struct Where { T* out; Operand<bool> condition; Operand<T> x, y; long rows, cols; };
 template <class To, class From> struct Cast { To* out; Operand<From> x; long rows, cols; };
 
+// A chain: elementwise formulas over rows x cols, one after the other on each tile. A value is an operand, or what a step
+// made; conditions are 1 or 0. A value's `place` is its register; a step that may write straight to its array has `out`.
+// A tile is `height` whole rows, or one row's `width` columns, of which there are `across`.
+constexpr int kMostOperands = 16, kMostSteps = 32;
+template <class T> constexpr long kChainTile = 2048 / long(sizeof(T));
+enum class Spread { never, once, each_tile };  // an operand to its register: it is read as it lies, all tiles share it
+template <class T> struct Instruction { T* out; const T *x, *y, *z; long n; T a, b; };  // over one tile; a, b: settings
+template <class T> using Formula = void (*)(const Instruction<T>&);
+struct ChainOperand { const void* data; long row; bool one, boolean; Spread spread; int place; };  // else as Operand
+template <class T> struct ChainStep { Formula<T> formula; int source[3]; T a, b; int place; T* out; };
+template <class T> struct ChainResult { int value; T* numbers; bool* booleans; };  // copied when the tile is done
+template <class T> struct Chain {
+  long rows, cols, height, width, across, tiles;
+  int operands, steps, results, registers;
+  ChainOperand operand[kMostOperands];
+  ChainStep<T> step[kMostSteps];
+  ChainResult<T> result[kMostSteps];
+};
+
 // x [before][n][after] -> out [before][after], the sums divided by `divisor`.
 template <class T> struct Reduce { T* out; const T* x; long before, n, after; T divisor; };
 
@@ -143,10 +162,17 @@ template <class To> struct Casts {
   Kernel<Cast<To, unsigned char>> u8;
 };
 
+template <class T> struct Chains {
+  Kernel<Chain<T>> run;
+  const Formula<T> *unary, *binary, *compare, *activation, *activation_vjp;
+  Formula<T> where, copy;
+};
+
 template <class T> struct Table {
   Formulas<UnaryArgs<T>, Unary> unary;
   Both<T> both;
   Casts<T> casts;
+  Chains<T> chains;
   Kernel<Reduce<T>> sum, max, min;
   Kernel<ArgMax<T>> argmax;
   Kernel<Finite<T>> finite;

@@ -37,6 +37,7 @@ class Device:
         xp: the array module, NumPy's names.
         native: the module with compiled kernels, whose `Program` runs whole steps; None where there is none.
         kernels: name of an op -> kernel(*outs, *ins, **settings), which returns NotImplemented where it declines.
+        chained: names of the kernels that its kernel `chain` can run one after the other, tile by tile.
     """
 
     name = "numpy"
@@ -44,6 +45,7 @@ class Device:
     xp: Any = np
     native: Any = None
     kernels: Mapping[str, Callable[..., Any]] = {}
+    chained: frozenset[str] = frozenset()
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
         return np.empty(shape, dtype)

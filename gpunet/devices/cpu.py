@@ -19,7 +19,7 @@ KERNELS = (
     "clip", "mod", "pow", "argmax", "eq", "ne", "lt", "le", "gt", "ge", "where", "cast", "sum", "mean", "max", "min",
     "activation", "activation_vjp", "linear", "linear_keep", "linear_dw", "linear_dz", "layers", "matmul",
     "softmax", "log_softmax", "softmax_cross_entropy", "softmax_cross_entropy_vjp",
-    "erf", "dropout", "gather", "scatter_add", "slice_rows", "pick", "one_hot", "copy", "pack", "concat",
+    "erf", "dropout", "gather", "scatter_add", "slice_rows", "pick", "one_hot", "copy", "pack", "concat", "chain",
     "sgd", "adagrad", "rmsprop", "adam", "nadam", "lion",
 )  # fmt: skip
 
@@ -32,6 +32,7 @@ class CPU(Device):
     def __init__(self, *, native: bool = True) -> None:
         self.native = _native if native else None
         self.kernels: dict[str, Any] = {name: getattr(_native, name) for name in KERNELS} if self.native else {}
+        self.chained = frozenset(self.native.chained()) if self.native else frozenset()
 
     def memory(self) -> Memory | None:
         try:

@@ -1,4 +1,4 @@
-"""The compiler: trace a function, fuse, plan its memory, run it as one program; and whether its gradients are right."""
+"""The compiler: trace a function, fuse, chain, plan its memory, run it as one program; and whether its gradients are right."""
 
 from .check import GradientError, check_grads, jacobian
 from .compile import Compiled, compile

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..devices import Device, select
 from ..engine import DEFAULT_DTYPE, Tensor, mode, set_mode
 from ..errors import ConfigError, DeviceError, DTypeError, GraphError, TraceError, did_you_mean
+from .chains import chains
 from .fuse import fuse
 from .layers import join_layers
 from .native import NativeProgram
@@ -28,10 +29,10 @@ KEPT = 8  # programs for the same shapes: training and evaluation, say
 
 
 def build(fn: Callable[..., Any], args: tuple[Tensor, ...]) -> Graph:
-    """The passes up to the plan: trace (each grad fuses the forward first), fuse, simplify."""
+    """The passes up to the plan: trace (each grad fuses the forward first), fuse, simplify, layers, chains."""
     with set_mode(record=True):
         graph = trace(fn, args, on_grad=fuse)
-    return join_layers(simplify(fuse(graph)))
+    return chains(join_layers(simplify(fuse(graph))))
 
 
 class Compiled:

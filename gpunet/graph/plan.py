@@ -141,7 +141,15 @@ class Plan:
                 assert edge is not None and node.op is not None
                 its = self._of(edge)
                 ends_here = its.free and its is not mine and its.last == t and its.nbytes == mine.nbytes
-                if mine.free and not node.op.view and ends_here and not _is_view(edge) and in_place(node, 0, edge):
+                viewed = any(e != edge and self._of(e).root()[0] is its for e in node.inputs)  # in another order
+                if (
+                    mine.free
+                    and not node.op.view
+                    and ends_here
+                    and not viewed
+                    and not _is_view(edge)
+                    and in_place(node, 0, edge)
+                ):
                     mine.within, its.last = (its, 0), mine.last
                     break
 
