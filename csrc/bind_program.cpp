@@ -81,6 +81,15 @@ bool unchanged(const py::tuple& facts) {
   return true;
 }
 
+// The two in one, for what is too small to be shared out.
+template <class T> struct SmallFinite { Kernel<Finite<T>> kernel; const T* x; long n; };
+
+template <class T> void end_unless_finite(const SmallFinite<T>& f, Part whole) {
+  bool fine = true;
+  f.kernel({f.x, f.n, &fine}, whole);
+  if (!fine) throw EndOfRun{};
+}
+
 class Recorder {
  public:
   bool record(const py::object& kernel, const py::tuple& outs, const py::tuple& ins, const py::dict& settings) {
@@ -112,6 +121,11 @@ class Recorder {
     kept_.push_back(value);
     by_type(a.type, [&](auto zero) {
       using T = decltype(zero);
+      constexpr long kSmall = 4096;
+      if (a.size <= kSmall) {
+        program_.add(Call<SmallFinite<T>>{end_unless_finite<T>, {table<T>().finite, a.as<T>(), a.size}, {}}, 0);
+        return;
+      }
       auto fine = std::make_unique<bool>(true);
       program_.add(Call<Finite<T>, Hope<T>>{table<T>().finite, {a.as<T>(), a.size, fine.get()}, {}}, kCheap / 4 * a.size);
       program_.add(Call<Fine>{end_unless, {fine.get()}, {}}, 0);

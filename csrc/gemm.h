@@ -25,6 +25,11 @@ template <class T> void pack_rows(const Matrix<T>& b, const T* from, long k, lon
 // The same for a transposed view, in square blocks of one vector.
 template <class T> void pack_columns(const Matrix<T>& b, const T* from, long k, long width, long padded, T* panel) {
   constexpr int L = kLanes<T>;
+  if (k * width <= 4 * L) {  // not worth a block
+    for (long i = 0; i < k; ++i, panel += padded)
+      for (long j = 0; j < ceil_div(width, L) * L; ++j) panel[j] = j < width ? from[j * b.col + i] : T(0);
+    return;
+  }
   for (long j = 0; j < width; j += L)
     for (long i = 0; i < k; i += L) {
       Vec<T> square[L];

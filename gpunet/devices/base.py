@@ -13,11 +13,16 @@ from .. import rng
 ALIGNMENT = 256  # bytes: whole cache lines and vector registers, on a GPU too
 
 
-def aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A copy that begins at a multiple of ALIGNMENT: a vector register's load never straddles two cache lines."""
-    memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+def aligned_zeros(nbytes: int) -> npt.NDArray[np.uint8]:
+    """Bytes that begin at a multiple of ALIGNMENT: a vector register's load never straddles two cache lines."""
+    memory = np.zeros(nbytes + ALIGNMENT, np.uint8)  # the system's own zeros, which cost nothing until they are used
     start = -memory.ctypes.data % ALIGNMENT
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    return memory[start : start + nbytes]
+
+
+def aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A copy that begins at a multiple of ALIGNMENT."""
+    copy = aligned_zeros(array.nbytes).view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
 

@@ -27,7 +27,7 @@ class Tensor:
         grad: what `backward()` left here (leaves with `requires_grad=True`, and whoever asked by `retain_grad()`).
     """
 
-    __slots__ = ("__weakref__", "device", "index", "node", "pinned", "value", "version")
+    __slots__ = ("__weakref__", "device", "home", "index", "node", "pinned", "value", "version")
     __array_ufunc__ = None  # numpy_array + tensor is tensor's business
     # Operators and methods such as sum(), exp(), reshape() come from gpunet.ops.
     if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Tensor:
     def __init__(self, value: Any, device: Device, node: Node | None = None, index: int = 0) -> None:
         self.value, self.device, self.node, self.index = value, device, node, index
         self.pinned = False
+        self.home: Any = None  # the array in which programs keep this state, nobody else's
         self.version: Version | None = None
 
     # ------------------------------------------------------------------ what it is

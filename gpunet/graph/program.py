@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import ops
-from ..devices import Device, aligned
+from ..devices import Device, aligned, aligned_zeros
 from ..engine import Edge, Node, Tensor
 from ..errors import ConfigError, GraphError, RangeError
 from .plan import Plan, in_place
@@ -32,7 +32,7 @@ class Program:
         self._runs: list[Callable[[], Any]] = []
         leaves = {node: self._leaf(node) for node in _leaves(graph)}
         self.plan = Plan(graph, leaves)
-        self.arena = aligned(np.zeros(self.plan.arena_bytes, np.uint8))
+        self.arena = aligned_zeros(self.plan.arena_bytes)
         self.arrays: dict[Edge, Any] = {(node, 0): array for node, array in leaves.items()}
         self.calls = [call for node in graph.nodes if (call := self._place(node)) is not None]
         watched = {node for node, _ in graph.watched}
@@ -50,8 +50,9 @@ class Program:
     def _leaf(self, node: Node) -> Any:
         spec, state = node.specs[0], self.graph.held.get(node)
         if state is not None:
-            if state.version is None and any(leaf is node for leaf, _ in self.graph.stores):
-                state.value = aligned(state.value)  # written in place from now on: nobody else may hold this array
+            stored = any(leaf is node for leaf, _ in self.graph.stores)
+            if stored and state.version is None and state.home is not state.value:
+                state.value = state.home = aligned(state.value)  # written in place from now on
             return state.value
         return aligned(np.full(spec.shape, node.settings.get("value", 0), spec.dtype))
 
