@@ -92,7 +92,7 @@ def test_the_tests_run_on_every_device(name: str) -> None:
     reason = missing(name)
     if reason is not None:
         pytest.skip(f"{name}: {reason}")
-    assert make(name).kind == ("cuda" if name in ("standin", "cuda") else "cpu")
+    assert make(name).kind == ("cuda" if name in ("standin", "emulated", "cuda") else "cpu")
 
 
 # ---------------------------------------------------------------- memory and transfers

@@ -1,0 +1,51 @@
+"""The kernels of csrc/*.cu on one GPU: each is compiled for it when it is first wanted, and kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import sources
+
+WARP = 32
+THREADS = 256  # of a block, where nothing else is said
+MOST_BLOCKS = 4096  # of a flat launch: each thread then goes on, a whole grid further
+OPTIONS = ("--std=c++17",)
+GO, BEYOND, INDEX, DONE = range(4)  # of Control, in csrc/device.h
+
+
+class Launcher:
+    """`launch` runs a kernel; `control` is what all of them share: whether to go on, and what went wrong."""
+
+    def __init__(self, cupy: Any, device: Any) -> None:
+        self._cupy, self._device = cupy, device
+        self._kernels: dict[str, Any] = {}
+        self.control = cupy.asarray(np.array([1, 0, 0, 0], np.int64))
+
+    def launch(self, source: str, name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
+        """Run gpunet::NAME of csrc/SOURCE.cu; Control goes last. Scalars are NumPy's, of the kernel's own type."""
+        kernel = self._kernels.get(name)
+        if kernel is None:
+            kernel = self._kernels[name] = self._compile(source, f"gpunet::{name}")
+        with self._device:
+            kernel(grid, block, (*args, self.control))
+
+    def flat(self, source: str, name: str, threads: int, *args: Any) -> None:
+        """As `launch`, by about so many threads."""
+        block = min(-(-threads // WARP) * WARP, THREADS)
+        if block:
+            self.launch(source, name, (min(-(-threads // block), MOST_BLOCKS),), (block,), *args)
+
+    def _compile(self, source: str, name: str) -> Any:
+        module = self._cupy.RawModule(code=sources.inlined(f"{source}.cu"), options=OPTIONS, name_expressions=(name,))
+        return module.get_function(name)
+
+    # ------------------------------------------------------------------ what went wrong
+
+    def read(self) -> list[int]:
+        """Control, as it is once everything asked for has been done."""
+        return [int(n) for n in self._cupy.asnumpy(self.control)]
+
+    def reset(self) -> None:
+        self.control[...] = self._cupy.asarray(np.array([1, 0, 0, 0], np.int64))
