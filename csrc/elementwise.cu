@@ -110,10 +110,12 @@ __global__ void cast(To* out, const From* x, long long x_row, long long x_step, 
   GPUNET_KERNEL(gpunet::unary<gpunet::Unary::name, double>)
 GPUNET_UNARY(GPUNET_ROW)
 #undef GPUNET_ROW
-#define GPUNET_ROW(name, ...)                                       \
+#define GPUNET_IF_true(...) __VA_ARGS__
+#define GPUNET_IF_false(...)
+#define GPUNET_ROW(name, formula, integers)                         \
   GPUNET_KERNEL(gpunet::binary<gpunet::Binary::name, float>)        \
   GPUNET_KERNEL(gpunet::binary<gpunet::Binary::name, double>)       \
-  GPUNET_KERNEL(gpunet::binary<gpunet::Binary::name, long long>)
+  GPUNET_IF_##integers(GPUNET_KERNEL(gpunet::binary<gpunet::Binary::name, long long>))
 GPUNET_BINARY(GPUNET_ROW)
 #undef GPUNET_ROW
 #define GPUNET_ROW(name, ...)                                       \

@@ -357,7 +357,8 @@ template <class T> HD T pow(T x, T y) {
   const T p = S(1) + fma(low, e.minus1 + S(1), e.minus1);
   const T size = p * N::from_bits((half - zero) << I::digits) * N::from_bits((rest - zero) << I::digits);
   const T b = abs(y), b_half = b * S(0.5);
-  const auto whole = (whole_part(b) == b) | (b == infinity<T>()), even = whole_part(b_half) == b_half;
+  const auto whole = (whole_part(b) == b) | (b == infinity<T>());
+  const auto even = whole_part(b_half) == b_half;
   const T negative = whole ? (even ? size : -size) : (a < infinity<T>() ? nan : size);
   const T minus_zero = whole & (even == 0) ? copysign(size, x) : size;
   const T signed_size = x < T{} ? negative : x == T{} ? minus_zero : size;

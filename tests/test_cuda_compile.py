@@ -80,10 +80,19 @@ def lowered(lib: ctypes.CDLL, program: ctypes.c_void_p, name: str) -> str:
     return mangled.value.decode() if mangled.value else ""
 
 
-def assert_no_local_memory(report: str, kernels: int) -> None:
-    frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
-    assert len(frames) >= kernels, report
-    assert set(frames) == {("0", "0", "0")}, report
+def assert_no_local_memory(report: str, kernels: int, apart: str = "$^") -> None:
+    """No spills, and no stack but in the kernels whose mangled name `apart` finds."""
+    properties = r"properties for (\w+)\s+(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+    found = re.findall(properties, report)
+    assert len(found) >= kernels, report
+    assert {frame[2:] for frame in found} == {("0", "0")}, report
+    assert [name for name, stack, *_ in found if stack != "0" and not re.search(apart, name)] == [], report
+
+
+def far_angles(names: list[str]) -> str:
+    """sin and cos: for angles beyond 2^17 or so CUDA's own are called, which keep a table on the stack."""
+    unary = list(dict.fromkeys(re.findall(r"Unary::(\w+)", " ".join(names))))
+    return "|".join(f"UnaryE{i}E" for i, name in enumerate(unary) if name in ("sin", "cos")) or "$^"
 
 
 def most_registers(report: str) -> int:
@@ -98,7 +107,7 @@ def test_nvcc(source: Path, tmp_path: Path, record_property: Any) -> None:
     command = [nvcc, "-std=c++17", "-arch=sm_90", "-cubin", "-Xptxas", "-v", "-Werror", "all-warnings"]
     done = subprocess.run([*command, "-o", str(tmp_path / "a.cubin"), str(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert_no_local_memory(done.stderr, len(names_in(source)))
+    assert_no_local_memory(done.stderr, len(names_in(source)), far_angles(names_in(source)))
     record_property("registers", most_registers(done.stderr))
 
 
@@ -113,7 +122,7 @@ def test_nvrtc(source: Path, arch: str, record_property: Any) -> None:
     cubin, names, log = compile_by_nvrtc(lib, sources.inlined(source.name), source.name, wanted, arch)
     assert cubin[:4] == b"\x7fELF"
     assert len(set(names)) == len(wanted) and all(name.encode() in cubin for name in names)
-    assert_no_local_memory(log, len(wanted))
+    assert_no_local_memory(log, len(wanted), far_angles(wanted))
     registers = most_registers(log)
     record_property("registers", registers)
     assert registers <= MOST_REGISTERS

@@ -1,6 +1,6 @@
 """Where arrays live and kernels run: one file a device, and one door, `select.device`."""
 
-from .base import ALIGNMENT, Device, Memory, aligned
+from .base import ALIGNMENT, Device, Memory, address, aligned
 from .select import device
 
-__all__ = ["ALIGNMENT", "Device", "Memory", "aligned", "device"]
+__all__ = ["ALIGNMENT", "Device", "Memory", "address", "aligned", "device"]

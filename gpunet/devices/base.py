@@ -13,8 +13,16 @@ from .. import rng
 ALIGNMENT = 256  # bytes: whole cache lines and vector registers, on a GPU too
 
 
-def aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def address(array: Any) -> int:
+    """Where the array's first element lies, in its device's memory."""
+    at = getattr(array.data, "ptr", None)
+    return int(array.__array_interface__["data"][0] if at is None else at)
+
+
+def aligned(array: Any) -> Any:
     """A copy that begins at a multiple of ALIGNMENT: a vector register's load never straddles two cache lines."""
+    if hasattr(array.data, "ptr"):  # a GPU's memory always does
+        return array.copy()
     memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
@@ -36,6 +44,7 @@ class Device:
         name: "cpu", "cuda:0", ...; equal names are the same device.
         xp: the array module, NumPy's names.
         native: the module with compiled kernels, whose `Program` runs whole steps; None where there is none.
+        captures: whether what it is asked for can be recorded once and replayed, as a CUDA graph.
         kernels: name of an op -> kernel(*outs, *ins, **settings), which returns NotImplemented where it declines.
     """
 
@@ -43,6 +52,7 @@ class Device:
     kind = "cpu"
     xp: Any = np
     native: Any = None
+    captures = False
     kernels: Mapping[str, Callable[..., Any]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..errors import DeviceError
 from . import cublaslt, environment
 from .base import Device, Memory
-from .cuda_kernels import KERNELS
+from .cuda_kernels import KERNELS, c_name, lanes
 from .launcher import BEYOND, INDEX, Launcher
 
 log = logging.getLogger("gpunet")
@@ -33,7 +33,7 @@ class CUDA(Device):
         self.index, self.xp = index, cupy
         self.name = f"cuda:{index}"
         self._device = cupy.cuda.Device(index)
-        self.capturing = False
+        self.capturing, self.captures = False, kernels
         if kernels:
             with self._device:
                 self.workspace = cupy.empty(cublaslt.WORKSPACE, np.uint8)
@@ -50,9 +50,6 @@ class CUDA(Device):
         dtype = np.dtype(dtype)
         return self.workspace[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
-    def address(self, array: Any) -> int:
-        return int(array.data.ptr)
-
     def raise_beyond(self, name: str, length: int) -> None:
         """IndexError if a kernel met a row number out of range; a captured step is looked at when it is done."""
         if self.capturing:
@@ -61,6 +58,13 @@ class CUDA(Device):
         if found[BEYOND]:
             self.launcher.reset()
             raise IndexError(f"{name}: index {found[INDEX]} is out of range for {length} rows")
+
+    def check_finite(self, x: Any) -> None:
+        """Everything after this stops, on the device, unless all of x is finite."""
+        self.launcher.flat("reduce", f"check_finite<{c_name(x)}>", lanes(x), x, np.int64(x.size))
+
+    def count_step(self) -> None:
+        self.launcher.launch("reduce", "count_step<gpunet::Control>", (1,), (1,))
 
     @contextmanager
     def capture(self) -> Iterator[Any]:

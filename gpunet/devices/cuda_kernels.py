@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .base import address
 from .launcher import WARP
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def unary(cuda: CUDA, out: Any, x: Any, *, formula: str, low: float | None = Non
 
 def binary(cuda: CUDA, out: Any, x: Any, y: Any, *, formula: str) -> Any:
     operands = _operands(out, [x, y])
-    takes = ("float32", "float64") if formula == "div" else ("float32", "float64", "int64")
+    takes = ("float32", "float64") if formula in FLOATS_ONLY else ("float32", "float64", "int64")
     if operands is None or not out.dtype == x.dtype == y.dtype or out.dtype.name not in takes:
         return NotImplemented
     cuda.launcher.flat(
@@ -386,7 +387,7 @@ def pack(cuda: CUDA, out: Any, *xs: Any) -> Any:
     at = 0
     for x in xs:
         piece = out[at : at + x.size]
-        if cuda.address(piece) != cuda.address(x):  # else it was made there
+        if address(piece) != address(x):  # else it was made there
             _copy_into(cuda, piece, 0, x, 0, 1, max(x.size, 1))
         at += x.size
     return None
@@ -436,8 +437,9 @@ def nadam(cuda: CUDA, p1: Any, m1: Any, v1: Any, mu1: Any, *ins: Any, decoupled:
     return None
 
 
-UNARY = ("neg", "abs", "sign", "square", "sqrt", "exp", "log", "erf", "clip")
-BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
+UNARY = ("neg", "abs", "sign", "square", "sqrt", "exp", "log", "erf", "sin", "cos", "clip")
+BINARY = ("add", "sub", "mul", "maximum", "minimum", "div", "mod", "pow")
+FLOATS_ONLY = ("div", "mod", "pow")
 COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 
 # fmt: off

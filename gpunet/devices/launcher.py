@@ -22,6 +22,7 @@ class Launcher:
         self._cupy, self._device = cupy, device
         self._kernels: dict[str, Any] = {}
         self.control = cupy.asarray(np.array([1, 0, 0, 0], np.int64))
+        self.done = 0  # the steps counted there, as the host last knew
 
     def launch(self, source: str, name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
         """Run gpunet::NAME of csrc/SOURCE.cu; Control goes last. Scalars are NumPy's, of the kernel's own type."""
@@ -49,3 +50,4 @@ class Launcher:
 
     def reset(self) -> None:
         self.control[...] = self._cupy.asarray(np.array([1, 0, 0, 0], np.int64))
+        self.done = 0

@@ -73,7 +73,7 @@ class Trainer:
         self.history = History()
         self.epoch = self.step = self.epochs = self.total_steps = 0
         self.speed = 0.0
-        self.compiles = compile and self.device.kind == "cpu"  # elsewhere ops run one by one so far
+        self.compiles = compile and (self.device.kind == "cpu" or self.device.captures)
         self._stop = ""
         self._best: BestWeights | None = None
         self._average: Any = None
