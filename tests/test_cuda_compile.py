@@ -82,7 +82,7 @@ def lowered(lib: ctypes.CDLL, program: ctypes.c_void_p, name: str) -> str:
 
 def assert_no_local_memory(report: str, kernels: int, apart: str = "$^") -> None:
     """No spills, and no stack but in the kernels whose mangled name `apart` finds."""
-    properties = r"properties for (\w+)\s+(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+    properties = r"properties for (\w+)\s[^\d]*(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
     found = re.findall(properties, report)
     assert len(found) >= kernels, report
     assert {frame[2:] for frame in found} == {("0", "0")}, report

@@ -81,12 +81,24 @@ class CUDA(Device):
                 graph.append(stream.end_capture())
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
-        with self._device:
+        with self._device, self._memory_for(math.prod(shape) * np.dtype(dtype).itemsize):
             return self.xp.empty(shape, dtype)
 
     def upload(self, array: npt.NDArray[Any]) -> Any:
-        with self._device:
+        with self._device, self._memory_for(array.nbytes):
             return self.xp.asarray(array)
+
+    @contextmanager
+    def _memory_for(self, nbytes: int) -> Iterator[None]:
+        try:
+            yield
+        except MemoryError as error:  # CuPy's is one
+            left, total = self.memory()
+            raise DeviceError(
+                f"{self.name}: out of memory: {nbytes / 2**20:,.1f} MiB wanted, {left / 2**20:,.1f} of "
+                f"{total / 2**20:,.1f} MiB free. Use a smaller batch_size or accumulate=, or free other programs' "
+                "memory (nvidia-smi lists them)"
+            ) from error
 
     def download(self, array: Any) -> npt.NDArray[Any]:
         return self.xp.asnumpy(array)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import DeviceError
 from . import sources
 
 WARP = 32
@@ -39,8 +40,21 @@ class Launcher:
             self.launch(source, name, (min(-(-threads // block), MOST_BLOCKS),), (block,), *args)
 
     def _compile(self, source: str, name: str) -> Any:
-        module = self._cupy.RawModule(code=sources.inlined(f"{source}.cu"), options=OPTIONS, name_expressions=(name,))
-        return module.get_function(name)
+        code = sources.inlined(f"{source}.cu")
+        try:
+            return self._cupy.RawModule(code=code, options=OPTIONS, name_expressions=(name,)).get_function(name)
+        except MemoryError:
+            raise
+        except Exception as error:  # NVRTC or its headers are missing in many ways, each with an exception of its own
+            raise DeviceError(self._why_not(name, error)) from error
+
+    def _why_not(self, name: str, error: Exception) -> str:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        if type(error).__name__ == "CompileException":
+            return f"device cuda: {name} does not compile ({lines[0]}); this is a bug in gpunet, please report it"
+        major = self._cupy.cuda.runtime.runtimeGetVersion() // 1000
+        again = f'pip install --force-reinstall "gpunet[cuda{major}]"'
+        return f"device cuda: NVRTC, which compiles the kernels, or a header of it is missing ({lines[0]}): {again}"
 
     # ------------------------------------------------------------------ what went wrong
 
