@@ -1,7 +1,5 @@
-// Bindings of the optimizer updates. The bias corrections are worked out here, in float64, once a step.
+// Bindings of the optimizer updates. Their rules are worked out once a step.
 #include "bind.h"
-
-#include <cmath>
 
 namespace gpunet {
 namespace {
@@ -35,24 +33,6 @@ py::object update(const char* name, Kernel<Update<float, Rule>> Table<float>::*f
 }
 
 #define GPUNET_UPDATE(name, p, m, v, g, make) update(#name, &Table<float>::name, &Table<double>::name, p, m, v, g, make)
-
-AdamRule adam_rule(std::int64_t t, double lr, double beta1, double beta2, double eps, double decay, bool decoupled) {
-  const double root = 1 / std::sqrt(1 - std::pow(beta2, double(t))), moment = lr / (1 - std::pow(beta1, double(t)));
-  return {beta1, beta2, eps, root, moment, 0, decoupled ? 1 - lr * decay : 1, decoupled ? 0 : decay};
-}
-
-// Dozat 2016, with PyTorch's schedule of momenta; mu is their product so far and becomes the new one.
-AdamRule nadam_rule(std::int64_t t, double lr, double beta1, double beta2, double eps, double decay,
-                    double momentum_decay, bool decoupled, double& mu) {
-  const auto momentum = [&](std::int64_t at) {
-    return beta1 * (1 - 0.5 * std::pow(0.96, double(at) * momentum_decay));
-  };
-  AdamRule rule = adam_rule(t, lr, beta1, beta2, eps, decay, decoupled);
-  mu *= momentum(t);
-  rule.gradient = lr * (1 - momentum(t)) / (1 - mu);
-  rule.moment = lr * momentum(t + 1) / (1 - mu * momentum(t + 1));
-  return rule;
-}
 
 }  // namespace
 
@@ -100,7 +80,7 @@ void bind_updates(py::module_& m) {
           double* const product = out_mu.as<double>();
           return update("nadam", &Table<float>::adam, &Table<double>::adam, {&out_p, &in_p}, {&out_m, &in_m},
                         {&out_v, &in_v}, in_g, [=] {
-                          *product = mu;
+                          *product = mu * nadam_momentum(t, beta1, momentum_decay);
                           return nadam_rule(t, lr, beta1, beta2, eps, decay, momentum_decay, decoupled, *product);
                         });
         },

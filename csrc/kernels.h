@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "formulas.h"
+#include "rules.h"
 
 namespace gpunet {
 
@@ -129,13 +130,6 @@ template <class T> struct Finite { const T* x; long n; bool* fine; };
 
 // Optimizers: flat vectors in, the new ones out, each `new` the same memory as its `old` or apart from it.
 template <class T> struct Change { T* out; const T* in; };
-
-struct SgdRule { double lr, momentum, decay; bool nesterov; };
-struct AdagradRule { double lr, eps, decay; };
-struct RmspropRule { double lr, rho, eps, momentum, decay; };
-struct LionRule { double lr, beta1, beta2, decay; };
-// p -= (gradient g + moment m') / (sqrt(v') root + eps), with the bias corrections already in the factors.
-struct AdamRule { double beta1, beta2, eps, root, moment, gradient, shrink, decay; };
 
 template <class T, class Rule> struct Update { Change<T> p, m, v; const T* g; long n; Rule rule; };
 

@@ -234,16 +234,20 @@ template <class T> HD T sin_turned(T a, unsigned turns) {
 template <class T, class Mask, class F> HD T where_far(Mask far, T value, T x, T y, F f) {
   typedef typename num<T>::S S;
   if (!num<T>::any(far)) return value;
-  S out[sizeof(T) / sizeof(S)], xs[sizeof(T) / sizeof(S)], ys[sizeof(T) / sizeof(S)];
-  const T nan = infinity<T>() - infinity<T>();
-  value = far ? nan : value;
-  __builtin_memcpy(out, &value, sizeof value);
-  __builtin_memcpy(xs, &x, sizeof x);
-  __builtin_memcpy(ys, &y, sizeof y);
-  for (unsigned long i = 0; i < sizeof(T) / sizeof(S); ++i)
-    if (out[i] != out[i]) out[i] = f(xs[i], ys[i]);
-  __builtin_memcpy(&value, out, sizeof value);
-  return value;
+  if constexpr (sizeof(T) == sizeof(S)) {
+    return f(x, y);
+  } else {
+    S out[sizeof(T) / sizeof(S)], xs[sizeof(T) / sizeof(S)], ys[sizeof(T) / sizeof(S)];
+    const T nan = infinity<T>() - infinity<T>();
+    value = far ? nan : value;
+    __builtin_memcpy(out, &value, sizeof value);
+    __builtin_memcpy(xs, &x, sizeof x);
+    __builtin_memcpy(ys, &y, sizeof y);
+    for (unsigned long i = 0; i < sizeof(T) / sizeof(S); ++i)
+      if (out[i] != out[i]) out[i] = f(xs[i], ys[i]);
+    __builtin_memcpy(&value, out, sizeof value);
+    return value;
+  }
 }
 
 template <class T> HD T sin(T x) {
@@ -357,7 +361,8 @@ template <class T> HD T pow(T x, T y) {
   const T p = S(1) + fma(low, e.minus1 + S(1), e.minus1);
   const T size = p * N::from_bits((half - zero) << I::digits) * N::from_bits((rest - zero) << I::digits);
   const T b = abs(y), b_half = b * S(0.5);
-  const auto whole = (whole_part(b) == b) | (b == infinity<T>()), even = whole_part(b_half) == b_half;
+  const auto whole = (whole_part(b) == b) | (b == infinity<T>());
+  const auto even = whole_part(b_half) == b_half;
   const T negative = whole ? (even ? size : -size) : (a < infinity<T>() ? nan : size);
   const T minus_zero = whole & (even == 0) ? copysign(size, x) : size;
   const T signed_size = x < T{} ? negative : x == T{} ? minus_zero : size;

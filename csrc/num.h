@@ -24,6 +24,7 @@ template <> struct num<float> {
   static HD float libm_sin(float x) { return sinf(x); }
   static HD float libm_cos(float x) { return cosf(x); }
   static HD float libm_fmod(float x, float y) { return fmodf(x, y); }
+  static HD float root(float x) { return sqrtf(x); }
 #else
   static HD U bits(float x) { U u; __builtin_memcpy(&u, &x, sizeof u); return u; }
   static HD float from_bits(U u) { float x; __builtin_memcpy(&x, &u, sizeof x); return x; }
@@ -31,8 +32,10 @@ template <> struct num<float> {
   static HD float libm_sin(float x) { return __builtin_sinf(x); }
   static HD float libm_cos(float x) { return __builtin_cosf(x); }
   static HD float libm_fmod(float x, float y) { return __builtin_fmodf(x, y); }
+  static HD float root(float x) { return __builtin_sqrtf(x); }
 #endif
   static HD bool any(bool mask) { return mask; }
+  static HD float quotient(float a, float b) { return a / b; }
 };
 
 template <> struct num<double> {
@@ -45,6 +48,7 @@ template <> struct num<double> {
   static HD double libm_sin(double x) { return ::sin(x); }
   static HD double libm_cos(double x) { return ::cos(x); }
   static HD double libm_fmod(double x, double y) { return ::fmod(x, y); }
+  static HD double root(double x) { return ::sqrt(x); }
 #else
   static HD U bits(double x) { U u; __builtin_memcpy(&u, &x, sizeof u); return u; }
   static HD double from_bits(U u) { double x; __builtin_memcpy(&x, &u, sizeof x); return x; }
@@ -52,8 +56,10 @@ template <> struct num<double> {
   static HD double libm_sin(double x) { return __builtin_sin(x); }
   static HD double libm_cos(double x) { return __builtin_cos(x); }
   static HD double libm_fmod(double x, double y) { return __builtin_fmod(x, y); }
+  static HD double root(double x) { return __builtin_sqrt(x); }
 #endif
   static HD bool any(bool mask) { return mask; }
+  static HD double quotient(double a, double b) { return a / b; }
 };
 
 // How the bits of an IEEE number are laid out.
@@ -69,6 +75,8 @@ template <> struct ieee<double> {
 };
 
 template <class T> HD T fma(T a, T b, T c) { return num<T>::fma(a, b, c); }
+template <class T> HD T root(T x) { return num<T>::root(x); }
+template <class T> HD T quotient(T a, T b) { return num<T>::quotient(a, b); }
 template <class T> HD T all(typename num<T>::S x) { return x - T{}; }
 template <class T> HD T infinity() {
   typedef typename num<T>::S S;

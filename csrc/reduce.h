@@ -1,23 +1,11 @@
 // Sums, means, extremes and their places over some neighbouring axes. The order is fixed, whatever the number of threads.
 #pragma once
 
+#include "joins.h"
 #include "loops.h"
 
 namespace gpunet {
 namespace {
-
-struct Sum {
-  template <class T> static T start() { return T(0); }
-  template <class V> static HD V join(V a, V b) { return a + b; }
-};
-struct Largest {  // so written, NaN stays NaN
-  template <class T> static T start() { return -infinity<T>(); }
-  template <class V> static HD V join(V a, V b) { return (b > a) | (b != b) ? b : a; }
-};
-struct Smallest {
-  template <class T> static T start() { return infinity<T>(); }
-  template <class V> static HD V join(V a, V b) { return (b < a) | (b != b) ? b : a; }
-};
 
 constexpr long kFolded = 128;  // vectors or rows that are joined before they meet the rest: float32 keeps its digits
 

@@ -44,8 +44,8 @@ template <class T> constexpr int kLanes = kBytes / int(sizeof(T));
 #if defined(__AVX512F__)
 HD VecF fused(VecF a, VecF b, VecF c) { return (VecF)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 HD VecD fused(VecD a, VecD b, VecD c) { return (VecD)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
-HD VecF root(VecF a) { return (VecF)_mm512_sqrt_ps((__m512)a); }
-HD VecD root(VecD a) { return (VecD)_mm512_sqrt_pd((__m512d)a); }
+HD VecF rooted(VecF a) { return (VecF)_mm512_sqrt_ps((__m512)a); }
+HD VecD rooted(VecD a) { return (VecD)_mm512_sqrt_pd((__m512d)a); }
 HD VecF load_first(const float* p, int n) { return (VecF)_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p); }
 HD VecD load_first(const double* p, int n) { return (VecD)_mm512_maskz_loadu_pd(__mmask8((1u << n) - 1), p); }
 HD void store_first(float* p, VecF v, int n) { _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v); }
@@ -59,8 +59,8 @@ HD __m256i first32(int n) {
 HD __m256i first64(int n) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3)); }
 HD VecF fused(VecF a, VecF b, VecF c) { return (VecF)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 HD VecD fused(VecD a, VecD b, VecD c) { return (VecD)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
-HD VecF root(VecF a) { return (VecF)_mm256_sqrt_ps((__m256)a); }
-HD VecD root(VecD a) { return (VecD)_mm256_sqrt_pd((__m256d)a); }
+HD VecF rooted(VecF a) { return (VecF)_mm256_sqrt_ps((__m256)a); }
+HD VecD rooted(VecD a) { return (VecD)_mm256_sqrt_pd((__m256d)a); }
 HD VecF load_first(const float* p, int n) { return (VecF)_mm256_maskload_ps(p, first32(n)); }
 HD VecD load_first(const double* p, int n) { return (VecD)_mm256_maskload_pd(p, first64(n)); }
 HD void store_first(float* p, VecF v, int n) { _mm256_maskstore_ps(p, first32(n), (__m256)v); }
@@ -79,20 +79,20 @@ template <class T, class V> HD void store_first(T* p, V v, int n) {
 #if defined(__SSE2__)
 HD VecF fused(VecF a, VecF b, VecF c) { return a * b + c; }
 HD VecD fused(VecD a, VecD b, VecD c) { return a * b + c; }
-HD VecF root(VecF a) { return (VecF)_mm_sqrt_ps((__m128)a); }
-HD VecD root(VecD a) { return (VecD)_mm_sqrt_pd((__m128d)a); }
+HD VecF rooted(VecF a) { return (VecF)_mm_sqrt_ps((__m128)a); }
+HD VecD rooted(VecD a) { return (VecD)_mm_sqrt_pd((__m128d)a); }
 HD VecU64 product32(VecU64 a, VecU64 b) { return (VecU64)_mm_mul_epu32((__m128i)a, (__m128i)b); }
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 HD VecF fused(VecF a, VecF b, VecF c) { return (VecF)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
 HD VecD fused(VecD a, VecD b, VecD c) { return (VecD)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
-HD VecF root(VecF a) { return (VecF)vsqrtq_f32((float32x4_t)a); }
-HD VecD root(VecD a) { return (VecD)vsqrtq_f64((float64x2_t)a); }
+HD VecF rooted(VecF a) { return (VecF)vsqrtq_f32((float32x4_t)a); }
+HD VecD rooted(VecD a) { return (VecD)vsqrtq_f64((float64x2_t)a); }
 HD VecU64 product32(VecU64 a, VecU64 b) { return (a & 0xffffffffull) * (b & 0xffffffffull); }
 #else
 HD VecF fused(VecF a, VecF b, VecF c) { return a * b + c; }
 HD VecD fused(VecD a, VecD b, VecD c) { return a * b + c; }
-HD VecF root(VecF a) { for (int i = 0; i < kLanes<float>; ++i) a[i] = __builtin_sqrtf(a[i]); return a; }
-HD VecD root(VecD a) { for (int i = 0; i < kLanes<double>; ++i) a[i] = __builtin_sqrt(a[i]); return a; }
+HD VecF rooted(VecF a) { for (int i = 0; i < kLanes<float>; ++i) a[i] = __builtin_sqrtf(a[i]); return a; }
+HD VecD rooted(VecD a) { for (int i = 0; i < kLanes<double>; ++i) a[i] = __builtin_sqrt(a[i]); return a; }
 HD VecU64 product32(VecU64 a, VecU64 b) { return (a & 0xffffffffull) * (b & 0xffffffffull); }
 #endif
 #endif
@@ -110,7 +110,7 @@ HD VecF reciprocal_guess(VecF b) { return (VecF)(0x7ef311c7u - (VecU32)b); }  //
 constexpr int kNewtonSteps = 3;
 #endif
 #if defined(__AVX2__)
-HD VecF quotient(VecF a, VecF b) {
+HD VecF divided(VecF a, VecF b) {
   if (any(VecU32(!(b > VecF{} + 1e-37f && b < VecF{} + 1e37f)))) return a / b;
   VecF r = reciprocal_guess(b);
   for (int i = 0; i < kNewtonSteps; ++i) r = fused(r, fused(-b, r, VecF{} + 1.0f), r);
@@ -118,9 +118,9 @@ HD VecF quotient(VecF a, VecF b) {
   return fused(fused(-q, b, a), r, q);
 }
 #else
-HD VecF quotient(VecF a, VecF b) { return a / b; }
+HD VecF divided(VecF a, VecF b) { return a / b; }
 #endif
-HD VecD quotient(VecD a, VecD b) { return a / b; }
+HD VecD divided(VecD a, VecD b) { return a / b; }
 
 // ---- memory: the body of a loop is written once, for whole vectors and for what is left over at the end
 
@@ -226,6 +226,8 @@ template <> struct num<VecF> {
   static HD VecF from_bits(VecU32 u) { return (VecF)u; }
   static HD VecF fma(VecF a, VecF b, VecF c) { return fused(a, b, c); }
   template <class Mask> static HD bool any(Mask mask) { return any_lane((VecU64)mask); }
+  static HD VecF root(VecF a) { return rooted(a); }
+  static HD VecF quotient(VecF a, VecF b) { return divided(a, b); }
 };
 template <> struct num<VecD> {
   typedef double S;
@@ -234,6 +236,8 @@ template <> struct num<VecD> {
   static HD VecD from_bits(VecU64 u) { return (VecD)u; }
   static HD VecD fma(VecD a, VecD b, VecD c) { return fused(a, b, c); }
   template <class Mask> static HD bool any(Mask mask) { return any_lane((VecU64)mask); }
+  static HD VecD root(VecD a) { return rooted(a); }
+  static HD VecD quotient(VecD a, VecD b) { return divided(a, b); }
 };
 
 }  // namespace gpunet

@@ -66,6 +66,14 @@ def flops(work: Work) -> float:
     return sum(products) if work.kind == "infer" else 3 * sum(products) - products[0]
 
 
+def moved(work: Work) -> float:
+    """Bytes that a step must move besides: Adam reads p, g, m, v and writes p, m, v; the batch is gathered."""
+    if work.kind == "infer":
+        return 0.0
+    parameters = sum((a + 1) * b for a, b in zip(work.widths, work.widths[1:], strict=False))
+    return 4.0 * (7 * parameters + 2 * work.batch * work.widths[0])
+
+
 def batches(work: Work) -> tuple[Any, Any]:
     r = np.random.default_rng(0)
     x = r.standard_normal((BATCHES, work.batch, work.widths[0])).astype(np.float32)
@@ -336,6 +344,15 @@ def sgemm(work: Work) -> Run:
     return lambda: a @ a, 1
 
 
+COPIED = 64 << 20  # bytes
+
+
+def copy(work: Work) -> Run:
+    """The machine's own bandwidth: NumPy copies 64 MB; its 'step' is one copy."""
+    a, b = np.ones(COPIED, np.uint8), np.empty(COPIED, np.uint8)
+    return lambda: np.copyto(b, a), 1
+
+
 class Peer(NamedTuple):
     make: Callable[[Work], Run]
     needs: str
@@ -353,8 +370,10 @@ PEERS = {
     "scikit-learn":  Peer(scikit_learn, "sklearn"),
     "onnxruntime":   Peer(onnx_runtime, "onnxruntime"),
     "sgemm":         Peer(sgemm, "numpy"),
+    "copy":          Peer(copy, "numpy"),
 }
 # fmt: on
+MACHINE = ("sgemm", "copy")  # not peers, but what they all have
 
 
 # ---------------------------------------------------------------- a peer's process
@@ -430,32 +449,29 @@ def measure(workers: dict[str, Worker], name: str, rounds: int) -> dict[str, lis
 
 
 def row(name: str, times: dict[str, list[float]]) -> dict[str, Any]:
-    """Medians; gpunet's lead over the best peer in the same run; its share of the machine's own sgemm rate."""
+    """Medians, gpunet's lead over the best peer in the same run, and its share of the speed that the machine allows."""
     middle = {peer: median(values) for peer, values in times.items()}
-    rate = 2 * 1024**3 / middle["sgemm"] if "sgemm" in middle else float("nan")  # MFLOP/s
-    peers = {p: v for p, v in middle.items() if not p.startswith("gpunet") and p != "sgemm"}
+    of_products = flops(WORK[name]) * middle["sgemm"] / (2 * 1024**3)
+    floor = of_products + moved(WORK[name]) * middle["copy"] / (2 * COPIED)
+    peers = {p: v for p, v in middle.items() if not p.startswith("gpunet") and p not in MACHINE}
     best = min(peers, key=lambda p: peers[p]) if peers else ""
-    lead = (
-        median([a / b for a, b in zip(times[best], times["gpunet"], strict=True)])
-        if best and "gpunet" in times
-        else float("nan")
-    )
+    lead = median([a / b for a, b in zip(times[best], times["gpunet"], strict=True)]) if best else float("nan")
     return {
-        "microseconds": {p: v for p, v in middle.items() if p != "sgemm"}, "best peer": best, "ratio": lead,
-        "sgemm GFLOP/s": rate / 1e3, "of sgemm": flops(WORK[name]) / middle["gpunet"] / rate if "gpunet" in middle else float("nan"),
+        "microseconds": {p: v for p, v in middle.items() if p not in MACHINE}, "best peer": best, "ratio": lead,
+        "sgemm GFLOP/s": 2e-3 * 1024**3 / middle["sgemm"], "copy GB/s": 2e-3 * COPIED / middle["copy"],
+        "of sgemm": of_products / middle["gpunet"], "floor": floor, "of floor": floor / middle["gpunet"],
     }  # fmt: skip
 
 
 def show(rows: dict[str, Any], peers: list[str]) -> None:
-    wide = max(len(p) for p in peers) + 1
-    print(
-        f"{'us a step':9}"
-        + "".join(f"{p:>{wide}}" for p in peers if p != "sgemm")
-        + f"{'best / gpunet':>15}{'of sgemm':>10}"
-    )
+    """Microseconds a step; floor: the products at the machine's sgemm rate, optimizer and gather at its copy rate."""
+    shown = [p for p in peers if p not in MACHINE]
+    wide = max(len(p) for p in shown) + 1
+    heads = "".join(f"{p:>{wide}}" for p in shown)
+    print(f"{'us a step':9}{heads}{'best / gpunet':>15}{'of sgemm':>10}{'of floor':>10}")
     for name, r in rows.items():
-        cells = (f"{r['microseconds'].get(p, float('nan')):>{wide}.1f}" for p in peers if p != "sgemm")
-        print(f"{name:9}" + "".join(cells) + f"{r['ratio']:>15.2f}{r['of sgemm']:>10.0%}")
+        cells = "".join(f"{r['microseconds'].get(p, float('nan')):>{wide}.1f}" for p in shown)
+        print(f"{name:9}{cells}{r['ratio']:>15.2f}{r['of sgemm']:>10.0%}{r['of floor']:>10.0%}")
     ratios = [r["ratio"] for r in rows.values() if r["ratio"] == r["ratio"]]
     if ratios:
         print(f"geometric mean of the ratios {np.exp(np.mean(np.log(ratios))):.2f}")
@@ -485,7 +501,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default=",".join(WORK), help="workloads, separated by commas")
     parser.add_argument(
-        "--peers", default=",".join(PEERS), help="peers, separated by commas; gpunet and sgemm always run"
+        "--peers", default=",".join(PEERS), help="peers, separated by commas; gpunet, sgemm and copy always run"
     )
     parser.add_argument("--rounds", type=int, default=9, help="blocks of 0.1 s for each peer and workload")
     parser.add_argument("--json", type=Path, help="write the figures, with machine and versions, to this file")
@@ -498,7 +514,7 @@ def main() -> None:
         for name, microseconds in calls().items():
             print(f"{name:32}{microseconds:10.1f} us")
         return None
-    wanted = ["gpunet", *given.peers.split(","), "sgemm"]
+    wanted = ["gpunet", *given.peers.split(","), *MACHINE]
     peers = [p for p in PEERS if p in wanted and importlib.util.find_spec(PEERS[p].needs)]
     workers = {peer: Worker(peer, given.threads) for peer in peers}
     rows = {name: row(name, measure(workers, name, given.rounds)) for name in given.only.split(",")}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import fibers
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -48,6 +49,10 @@ class DecliningCPU(PoisonedCPU):
 class DeviceArray(np.ndarray):
     """As cupy.ndarray: it does not mix with host arrays, and its reductions stay arrays without axes."""
 
+    @property
+    def data(self) -> Any:  # type: ignore[override]
+        return SimpleNamespace(ptr=self.ctypes.data)
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **settings: Any) -> Any:
         refuse_host(inputs, out)
         if out is None:
@@ -87,7 +92,7 @@ class StandInCupy:
 
     class cuda:
         runtime = SimpleNamespace(
-            getDeviceCount=lambda: 2, getDeviceProperties=lambda index: {"name": b"Stand-in %d" % index}
+            getDeviceCount=lambda: 2, runtimeGetVersion=lambda: 13000, getDeviceProperties=lambda index: {"name": b"Stand-in %d" % index}
         )
 
         class Device:
@@ -132,6 +137,14 @@ class PoisonedCUDA(CUDA):
         return poison(super().empty(shape, dtype))
 
 
+def emulated_cuda(**how: Any) -> CUDA:
+    """The CUDA device as it is, on the host: kernels by fibers, products by a cuBLASLt that checks what it is told."""
+    from emulation import EmulatedCupy, FakeCublasLt
+
+    cupy = EmulatedCupy(**how)
+    return PoisonedCUDA(0, cupy, FakeCublasLt(cupy))
+
+
 # ---------------------------------------------------------------- the fixture
 
 
@@ -139,6 +152,8 @@ def missing(name: str) -> str | None:
     """Why this device cannot be had here."""
     if name.startswith("native") and cpu._native is None:
         return "gpunet._cpu was not built"
+    if name == "emulated" and fibers.missing():
+        return f"csrc/*.cu cannot be built for the host: {fibers.missing()}"
     return environment.cuda_problem() if name == "cuda" else None
 
 
@@ -149,7 +164,8 @@ DEVICES: dict[str, Callable[[], Device]] = {
     "declining":       DecliningCPU,
     "native":          CPU,
     "native-poisoned": PoisonedCPU,
-    "standin":         lambda: PoisonedCUDA(0, StandInCupy()),
+    "standin":         lambda: PoisonedCUDA(0, StandInCupy(), kernels=False),
+    "emulated":        lambda: emulated_cuda(),
     "cuda":            lambda: cuda.open_cuda(0),
 }
 # fmt: on
@@ -184,7 +200,7 @@ def native_device() -> Device:
 
 @pytest.fixture
 def standin() -> CUDA:
-    return CUDA(1, StandInCupy())
+    return CUDA(1, StandInCupy(), kernels=False)
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def test_the_tests_run_on_every_device(name: str) -> None:
     reason = missing(name)
     if reason is not None:
         pytest.skip(f"{name}: {reason}")
-    assert make(name).kind == ("cuda" if name in ("standin", "cuda") else "cpu")
+    assert make(name).kind == ("cuda" if name in ("standin", "emulated", "cuda") else "cpu")
 
 
 # ---------------------------------------------------------------- memory and transfers
@@ -145,6 +145,61 @@ def test_moving_a_tensor(standin: CUDA) -> None:
     assert back.device.name == "cpu" and back.tolist() == [1, 2]
     assert x.to("cpu") is x
     assert repr(there) == "Tensor([1., 2.], device=cuda:1, requires_grad=True)"
+
+
+def failing(cupy: Any, name: str, error: Exception) -> None:
+    def fail(*args: Any, **settings: Any) -> None:
+        raise error
+
+    setattr(cupy, name, fail)
+
+
+def test_out_of_memory_says_how_much_and_the_way_out() -> None:
+    class OutOfMemoryError(MemoryError):
+        pass
+
+    device = CUDA(0, StandInCupy(), kernels=False)
+    failing(device.xp, "asarray", OutOfMemoryError("cudaErrorMemoryAllocation"))
+    with pytest.raises(DeviceError, match=r"cuda:0: out of memory: 8\.0 MiB wanted, 3,072\.0 of 4,096\.0 MiB free. Use a smaller"):
+        device.upload(np.zeros(1 << 20))
+    failing(device.xp, "empty", OutOfMemoryError())
+    with pytest.raises(DeviceError, match="out of memory") as caught:
+        device.empty((1 << 10, 1 << 10), np.float32)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("no CUDA headers\nmore"), r"NVRTC.* is missing \(no CUDA headers\): pip install --force-reinstall"),
+        (ImportError("libnvrtc.so.13: cannot open"), r"libnvrtc.so.13: cannot open\): pip install .*gpunet\[cuda13\]"),
+        (type("CompileException", (Exception,), {})("a.cu(3): error"), r"gpunet::activation<.*> does not compile \(a.cu\(3\)"),
+    ],
+)  # fmt: skip
+def test_kernels_that_cannot_be_compiled_say_what_to_install(error: Exception, said: str) -> None:
+    device = CUDA(0, StandInCupy())
+    failing(device.xp, "RawModule", error)
+    with pytest.raises(DeviceError, match=said):
+        ops.tanh(tensor([1.0], device=device))
+
+
+def test_kernels_are_compiled_once_from_a_text_with_its_headers_in_it() -> None:
+    asked, device = [], CUDA(0, StandInCupy())
+
+    class Module:
+        def __init__(self, **how: Any) -> None:
+            asked.append(how)
+
+        def get_function(self, name: str) -> Any:
+            return lambda grid, block, args: None
+
+    device.xp.RawModule = Module
+    for _ in range(3):
+        ops.tanh(tensor([1.0], device=device))
+    (how,) = asked
+    assert how["name_expressions"] == ("gpunet::activation<gpunet::act::tanh, float>",)
+    assert "struct tanh" in how["code"] and "exp_series" in how["code"] and "#include" not in how["code"]
+    assert how["code"].count("struct Control") == how["code"].count("template <class T> HD T poly(T,") == 1
 
 
 # ---------------------------------------------------------------- kernels

@@ -40,11 +40,11 @@ class Batches:
     def shuffle(self, epoch: int) -> None:
         """The order of this epoch: from the seed and the epoch alone."""
         order = rng.permutation(self.rows, seed=self.seed, stream=rng.stream("shuffle"), step=epoch)
-        self.order.assign(Tensor(self.device.upload(order), self.device))
+        self.order.value[...] = self.device.upload(order)  # in place: a program that holds the array has nothing to adopt
         self.rewind()
 
     def rewind(self) -> None:
-        self.cursor.assign(Tensor(self.device.upload(np.zeros((), np.int64)), self.device))
+        self.cursor.value[...] = 0
 
     def sizes(self, batch_size: int, *, drop_last: bool = False, smallest: int = 1) -> list[int]:
         """The lengths of an epoch's batches; a tail below `smallest` rows joins the batch before it."""

@@ -13,6 +13,12 @@ from .. import rng
 ALIGNMENT = 256  # bytes: whole cache lines and vector registers, on a GPU too
 
 
+def address(array: Any) -> int:
+    """Where the array's first element lies, in its device's memory."""
+    at = getattr(array.data, "ptr", None)
+    return int(array.__array_interface__["data"][0] if at is None else at)
+
+
 def aligned_zeros(nbytes: int) -> npt.NDArray[np.uint8]:
     """Bytes that begin at a multiple of ALIGNMENT: a vector register's load never straddles two cache lines."""
     memory = np.zeros(nbytes + ALIGNMENT, np.uint8)  # the system's own zeros, which cost nothing until they are used
@@ -20,8 +26,10 @@ def aligned_zeros(nbytes: int) -> npt.NDArray[np.uint8]:
     return memory[start : start + nbytes]
 
 
-def aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def aligned(array: Any) -> Any:
     """A copy that begins at a multiple of ALIGNMENT."""
+    if hasattr(array.data, "ptr"):  # a GPU's memory always does
+        return array.copy()
     copy = aligned_zeros(array.nbytes).view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
@@ -41,6 +49,7 @@ class Device:
         name: "cpu", "cuda:0", ...; equal names are the same device.
         xp: the array module, NumPy's names.
         native: the module with compiled kernels, whose `Program` runs whole steps; None where there is none.
+        captures: whether what it is asked for can be recorded once and replayed, as a CUDA graph.
         kernels: name of an op -> kernel(*outs, *ins, **settings), which returns NotImplemented where it declines.
         chained: names of the kernels that its kernel `chain` can run one after the other, tile by tile.
     """
@@ -49,6 +58,7 @@ class Device:
     kind = "cpu"
     xp: Any = np
     native: Any = None
+    captures = False
     kernels: Mapping[str, Callable[..., Any]] = {}
     chained: frozenset[str] = frozenset()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from pathlib import Path
 
 from ..errors import DeviceError
@@ -17,3 +19,19 @@ def find(name: str) -> Path:
             return folder / name
     places = " and ".join(str(folder) for folder in _FOLDERS)
     raise DeviceError(f'no csrc file "{name}"; looked in {places}. Reinstall gpunet, or run it from its source tree.')
+
+
+@functools.cache
+def inlined(name: str) -> str:
+    """The text of csrc/NAME with its headers in it: whoever caches what is compiled by its text, as CuPy does, sees them too."""
+    seen: set[str] = set()
+
+    def text(file: str) -> str:
+        seen.add(file)
+        return re.sub(r'^#include "([^"]+)"$', include, find(file).read_text(), flags=re.MULTILINE)
+
+    def include(line: re.Match[str]) -> str:
+        # fibers.h is the tests', for a host's compiler
+        return "" if line[1] in seen or line[1] == "fibers.h" else text(line[1]).replace("#pragma once\n", "")
+
+    return text(name)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..devices import Device, select
 from ..engine import DEFAULT_DTYPE, Tensor, mode, set_mode
 from ..errors import ConfigError, DeviceError, DTypeError, GraphError, TraceError, did_you_mean
+from .captured import CapturedProgram
 from .chains import chains
 from .fuse import fuse
 from .layers import join_layers
@@ -130,7 +131,9 @@ class Compiled:
         has_native = device.native is not None
         if self.executor == "native" and not has_native:
             raise DeviceError(f'compile: executor="native" wants C++ kernels; {device.description} has none')
-        return NativeProgram if has_native and self.executor != "python" else Program
+        if self.executor == "python":
+            return Program
+        return NativeProgram if has_native else CapturedProgram if device.captures else Program
 
     def graph(self, *args: Tensor) -> Graph:
         return self.program(*args).graph

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..devices import address
 from ..engine import Edge, Node, Spec
 from .simplify import is_constant
 from .trace import Graph
@@ -200,7 +201,7 @@ def _nbytes(spec: Spec) -> int:
 def _extent(arrays: Iterable[Any]) -> int:
     """Bytes of arrays that may lie in one another, as parameters do in their group's vector."""
     total = end = 0
-    for start, nbytes in sorted((a.__array_interface__["data"][0], a.nbytes) for a in arrays):
+    for start, nbytes in sorted((address(a), a.nbytes) for a in arrays):
         total += max(0, start + nbytes - max(start, end))
         end = max(end, start + nbytes)
     return total

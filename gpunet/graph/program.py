@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import ops
-from ..devices import Device, aligned, aligned_zeros
+from ..devices import Device, address, aligned, aligned_zeros
 from ..engine import Edge, Node, Tensor
 from ..errors import ConfigError, GraphError, RangeError
 from .plan import Plan, in_place
@@ -32,7 +33,7 @@ class Program:
         self._runs: list[Callable[[], Any]] = []
         leaves = {node: self._leaf(node) for node in _leaves(graph)}
         self.plan = Plan(graph, leaves)
-        self.arena = aligned_zeros(self.plan.arena_bytes)
+        self.arena = device.upload(aligned_zeros(self.plan.arena_bytes))
         self.arrays: dict[Edge, Any] = {(node, 0): array for node, array in leaves.items()}
         self.calls = [call for node in graph.nodes if (call := self._place(node)) is not None]
         watched = {node for node, _ in graph.watched}
@@ -54,7 +55,7 @@ class Program:
             if stored and state.version is None and state.home is not state.value:
                 state.value = state.home = aligned(state.value)  # written in place from now on
             return state.value
-        return aligned(np.full(spec.shape, node.settings.get("value", 0), spec.dtype))
+        return aligned(self.device.upload(np.full(spec.shape, node.settings.get("value", 0), spec.dtype)))
 
     def _place(self, node: Node) -> Call | None:
         """Arrays for a node's outputs, over the memory that the plan gave them."""
@@ -76,7 +77,8 @@ class Program:
                     if root.array is None
                     else root.array.reshape(-1).view(np.uint8)
                 )
-                self.arrays[node, i] = np.ndarray(spec.shape, spec.dtype, memory.data, at)
+                stretch = memory[at : at + math.prod(spec.shape) * spec.dtype.itemsize]
+                self.arrays[node, i] = stretch.view(spec.dtype).reshape(spec.shape)
         outs = tuple(self.arrays[node, i] for i in range(len(node.specs)))
         self._assert_apart(node, outs, ins)
         return Call(node, outs, ins)
@@ -87,7 +89,7 @@ class Program:
             for i, out in enumerate(outs):
                 if not np.shares_memory(a, out) or not a.size:
                     continue
-                same = a.__array_interface__["data"] == out.__array_interface__["data"] and a.strides == out.strides
+                same = address(a) == address(out) and a.strides == out.strides
                 if not (same and (node.op is ops.pack or in_place(node, i, edge))) and not (
                     node.op is ops.pack and _inside(a, out)
                 ):
@@ -172,10 +174,10 @@ class Program:
 
     def layout(self) -> str:
         """Where each call writes and reads: bytes of the arena as offset+length, or of memory that is there already."""
-        start = self.arena.__array_interface__["data"][0]
+        start = address(self.arena)
 
         def place(a: Any) -> str:
-            at = a.__array_interface__["data"][0] - start
+            at = address(a) - start
             return f"{at}+{a.nbytes}" if 0 <= at < self.arena.nbytes else f"held+{a.nbytes}"
 
         return "\n".join(
@@ -211,5 +213,5 @@ def _leaves(graph: Graph) -> list[Node]:
 
 
 def _inside(piece: Any, whole: Any) -> bool:
-    start, at = whole.__array_interface__["data"][0], piece.__array_interface__["data"][0]
+    start, at = address(whole), address(piece)
     return start <= at and at + piece.nbytes <= start + whole.nbytes

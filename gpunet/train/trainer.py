@@ -73,7 +73,7 @@ class Trainer:
         self.history = History()
         self.epoch = self.step = self.epochs = self.total_steps = 0
         self.speed = 0.0
-        self.compiles = compile and self.device.kind == "cpu"  # elsewhere ops run one by one so far
+        self.compiles = compile and (self.device.kind == "cpu" or self.device.captures)
         self._stop = ""
         self._best: BestWeights | None = None
         self._average: Any = None
@@ -214,7 +214,7 @@ class Trainer:
         data.shuffle(self.epoch) if shuffle else data.rewind()
         self.model.train()
         began = time.perf_counter()
-        self._total.assign(self._total * 0.0)
+        self._total.value[...] = 0  # in place, as the batches' order: programs have nothing to adopt
         at = 0
         while at < len(sizes) and self._stop != "interrupted":
             self._tell("on_chunk_begin", self.step)

@@ -1,0 +1,114 @@
+// Rows picked, copied, added up and dropped on CUDA. A row number out of range is told to the host and stops the rest.
+#include "device.h"
+#include "philox.h"
+
+namespace gpunet {
+
+HD bool stops_beyond(long long index, long long length, Control* control) {
+  if (within(index, length, control)) return false;
+  control->go = 0;
+  return true;
+}
+
+// out[i] = x[rows[i]], rows of `width` words W of a table of `length`.
+template <class W, class I>
+__global__ void gather(W* out, const W* x, const I* rows, long long n, long long width, long long length,
+                       Control* control) {
+  if (stopped(control)) return;
+  for (long long k = first_one(); k < n * width; k += all_threads()) {
+    const long long row = rows[k / width];
+    if (stops_beyond(row, length, control)) return;
+    out[k] = x[row * width + k % width];
+  }
+}
+
+// `n` words of a table of `length` rows, `width` words each, from row *start on: n / width rows.
+template <class W, class I>
+__global__ void slice_rows(W* out, const W* x, const I* start, long long n, long long width, long long length,
+                           Control* control) {
+  if (stopped(control)) return;
+  const long long first = *start, rows = n / width;
+  if (stops_beyond(first, length - rows + 1, control)) return;
+  for (long long k = first_one(); k < n; k += all_threads()) out[k] = x[first * width + k];
+}
+
+// out[i] = x[i, columns[i]].
+template <class W, class I>
+__global__ void pick(W* out, const W* x, const I* columns, long long n, long long cols, Control* control) {
+  if (stopped(control)) return;
+  for (long long i = first_one(); i < n; i += all_threads()) {
+    if (stops_beyond(columns[i], cols, control)) return;
+    out[i] = x[i * cols + columns[i]];
+  }
+}
+
+template <class T, class I>
+__global__ void one_hot(T* out, const I* columns, long long n, long long cols, Control* control) {
+  if (stopped(control)) return;
+  for (long long k = first_one(); k < n * cols; k += all_threads()) {
+    const long long column = columns[k / cols];
+    if (stops_beyond(column, cols, control)) return;
+    out[k] = T(column == k % cols);
+  }
+}
+
+// Rows of `width` words: word (i, j) from x[i x_row + j x_step] to out[i out_row + j].
+template <class W>
+__global__ void copy(W* out, long long out_row, const W* x, long long x_row, long long x_step, long long size,
+                     long long width, const Control* control) {
+  if (stopped(control)) return;
+  for (long long k = first_one(); k < size; k += all_threads())
+    out[k / width * out_row + k % width] = x[k / width * x_row + k % width * x_step];
+}
+
+// Zeros, to which g[i] is added at rows[i]. Each thread owns a column and adds in the order of i: no atomics.
+template <class T, class I>
+__global__ void scatter_add(T* out, const T* g, const I* rows, long long n, long long width, long long length,
+                            Control* control) {
+  if (stopped(control)) return;
+  for (long long j = first_one(); j < width; j += all_threads()) {
+    for (long long i = 0; i < length; ++i) out[i * width + j] = 0;
+    for (long long i = 0; i < n; ++i) {
+      if (stops_beyond(rows[i], length, control)) return;
+      out[rows[i] * width + j] += g[i * width + j];
+    }
+  }
+}
+
+// x / (1 - rate) where the uniform number of its place, gpunet.rng's, is at least the rate; else 0.
+template <class T>
+__global__ void dropout(T* out, const T* x, const double* rate, const long long* step, unsigned long long seed,
+                        unsigned stream, long long size, const Control* control) {
+  if (stopped(control)) return;
+  const float least = static_cast<float>(*rate);
+  const T scale = T(1 / (1 - *rate));
+  for (long long block = first_one(); 4 * block < size; block += all_threads()) {
+    const auto w = philox(static_cast<unsigned long long>(block), seed, stream, static_cast<unsigned>(*step));
+    const unsigned long long words[4] = {w.w0, w.w1, w.w2, w.w3};
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const long long i = 4 * block + k;
+      if (i < size) out[i] = static_cast<float>(static_cast<int>(words[k] >> 8)) * 0x1p-24f >= least ? x[i] * scale : T(0);
+    }
+  }
+}
+
+}  // namespace gpunet
+
+// clang-format off
+#define GPUNET_ROW(W, I)                      \
+  GPUNET_KERNEL(gpunet::gather<W, I>)         \
+  GPUNET_KERNEL(gpunet::slice_rows<W, I>)     \
+  GPUNET_KERNEL(gpunet::pick<W, I>)
+GPUNET_ROW(unsigned char, int) GPUNET_ROW(unsigned char, long long)
+GPUNET_ROW(unsigned, int)      GPUNET_ROW(unsigned, long long)
+GPUNET_ROW(long long, int)     GPUNET_ROW(long long, long long)
+#undef GPUNET_ROW
+#define GPUNET_ROW(T, I)                      \
+  GPUNET_KERNEL(gpunet::one_hot<T, I>)        \
+  GPUNET_KERNEL(gpunet::scatter_add<T, I>)
+GPUNET_ROW(float, int) GPUNET_ROW(float, long long) GPUNET_ROW(double, int) GPUNET_ROW(double, long long)
+#undef GPUNET_ROW
+GPUNET_KERNEL(gpunet::copy<unsigned char>) GPUNET_KERNEL(gpunet::copy<unsigned>) GPUNET_KERNEL(gpunet::copy<long long>)
+GPUNET_KERNEL(gpunet::dropout<float>) GPUNET_KERNEL(gpunet::dropout<double>)
+// clang-format on

@@ -1,0 +1,77 @@
+// Softmax along rows and the cross entropy that goes with it on CUDA: one warp a row.
+#include "device.h"
+#include "maths.h"
+
+namespace gpunet {
+
+HD long long row_of_warp() {
+  return static_cast<long long>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
+}
+
+template <class T> HD T row_largest(const T* z, int cols) {
+  T top = -infinity<T>();
+  for (int j = threadIdx.x % kWarp; j < cols; j += kWarp) top = z[j] > top ? z[j] : top;
+  return join_warp<Largest>(top);
+}
+
+// The sum of exp(z - top). A NaN that `top` has missed shows up here.
+template <class T> HD T row_exp_sum(const T* z, T top, int cols) {
+  T total = 0;
+  for (int j = threadIdx.x % kWarp; j < cols; j += kWarp) total += exp(z[j] - top);
+  return join_warp<Sum>(total);
+}
+
+// out = softmax(z) or its logarithm; out may be z.
+template <class T, bool logarithm>
+__global__ void softmax(T* out, const T* z, long long rows, int cols, const Control* control) {
+  const long long row = row_of_warp();
+  if (row >= rows || stopped(control)) return;
+  z += row * cols, out += row * cols;
+  const T top = row_largest(z, cols), total = row_exp_sum(z, top, cols), log_total = log(total);
+  for (int j = threadIdx.x % kWarp; j < cols; j += kWarp)
+    out[j] = logarithm ? (z[j] - top) - log_total : exp(z[j] - top) / total;
+}
+
+// lse - (1 - e) z[t] - e mean(z), or NaN where t is out of range. Each term is taken relative to the row's largest, so
+// that large logits do not swallow the loss.
+template <class T, class I>
+__global__ void cross_entropy(T* out, const T* z, const I* target, long long rows, int cols, T smoothing,
+                              Control* control) {
+  const long long row = row_of_warp();
+  if (row >= rows || stopped(control)) return;
+  const int right = within(target[row], cols, control) ? static_cast<int>(target[row]) : -1;
+  z += row * cols;
+  const T top = row_largest(z, cols), total = row_exp_sum(z, top, cols);
+  T mean = top;
+  if (smoothing != 0) {
+    mean = 0;
+    for (int j = threadIdx.x % kWarp; j < cols; j += kWarp) mean += z[j];
+    mean = join_warp<Sum>(mean) / T(cols);
+  }
+  if (threadIdx.x % kWarp == 0)
+    out[row] = right < 0 ? nan<T>() : log(total) + (1 - smoothing) * (top - z[right]) + smoothing * (top - mean);
+}
+
+// out = g (softmax(z) - target distribution), g one for each row or, with g_step 0, one for all; out may be z.
+template <class T, class I>
+__global__ void cross_entropy_vjp(T* out, const T* g, int g_step, const T* z, const I* target, long long rows, int cols,
+                                  T smoothing, Control* control) {
+  const long long row = row_of_warp();
+  if (row >= rows || stopped(control)) return;
+  const bool known = within(target[row], cols, control);
+  z += row * cols, out += row * cols;
+  const T top = row_largest(z, cols), total = row_exp_sum(z, top, cols);
+  const T floor = smoothing / T(cols), factor = known ? g[row * g_step] : nan<T>();
+  for (int j = threadIdx.x % kWarp; j < cols; j += kWarp)
+    out[j] = factor * (exp(z[j] - top) / total - floor - (j == target[row] ? 1 - smoothing : T(0)));
+}
+
+}  // namespace gpunet
+
+#define GPUNET_ROW(T, I)                               \
+  GPUNET_KERNEL(gpunet::cross_entropy<T, I>)           \
+  GPUNET_KERNEL(gpunet::cross_entropy_vjp<T, I>)
+GPUNET_ROW(float, int) GPUNET_ROW(float, long long) GPUNET_ROW(double, int) GPUNET_ROW(double, long long)
+#undef GPUNET_ROW
+GPUNET_KERNEL(gpunet::softmax<float, false>) GPUNET_KERNEL(gpunet::softmax<float, true>)
+GPUNET_KERNEL(gpunet::softmax<double, false>) GPUNET_KERNEL(gpunet::softmax<double, true>)

@@ -1,0 +1,465 @@
+"""The ops' kernels on a GPU, by name: from arrays to launches of csrc/*.cu. What one declines, the op's xp code does.
+
+A kernel is called kernel(cuda, *outs, *ins, **settings) and returns NotImplemented where it declines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .base import address
+from .launcher import WARP
+
+if TYPE_CHECKING:
+    from .cuda import CUDA
+
+C_NAMES = {
+    "float32": "float", "float64": "double", "int32": "int", "int64": "long long", "bool": "bool",
+    "uint8": "unsigned char",
+}  # fmt: skip
+WORDS = {1: "unsigned char", 4: "unsigned", 8: "long long"}  # what rows are copied by
+MOST_PLACES = 65535  # of a grid along y and z
+ROWS_CHUNK, COLUMNS_CHUNK = 8192, 512  # elements that one block joins
+
+
+def c_name(array: Any) -> str | None:
+    return C_NAMES.get(array.dtype.name)
+
+
+def is_float(*arrays: Any) -> bool:
+    """All float32 or all float64, without gaps."""
+    dtype = arrays[0].dtype
+    return dtype.name in ("float32", "float64") and all(a.dtype == dtype and a.flags.c_contiguous for a in arrays)
+
+
+def is_index(array: Any) -> bool:
+    return array.dtype.name in ("int32", "int64") and bool(array.flags.c_contiguous)
+
+
+def lanes(array: Any) -> int:
+    """How many threads an array takes at 16 bytes each."""
+    return -(-int(array.nbytes) // 16)
+
+
+# ---------------------------------------------------------------- elementwise
+
+
+def _single(axes: Sequence[tuple[int, int]]) -> int | None:
+    """The one stride with which these axes (length, stride) are walked, or None."""
+    real = [(n, s) for n, s in axes if n != 1]
+    for (_, outer), (n, inner) in zip(real, real[1:], strict=False):
+        if outer != n * inner:
+            return None
+    return real[-1][1] if real else 0
+
+
+def _layout(shape: Sequence[int], ins: Sequence[Any]) -> tuple[int, list[tuple[int, int]]] | None:
+    """The operands of an output of this shape as rows: their length, and each operand's (row, step) in elements."""
+    every = []
+    for x in ins:
+        missing = len(shape) - x.ndim
+        along = zip(x.shape, shape[missing:], x.strides, strict=True)
+        every.append([0] * missing + [s // x.itemsize if n == m else 0 for n, m, s in along])
+    for split in range(len(shape) + 1):
+        found = []
+        for strides in every:
+            axes = list(zip(shape, strides, strict=True))
+            row, step = _single(axes[:split]), _single(axes[split:])
+            if row is None or step is None:
+                break
+            found.append((row, step))
+        else:
+            return math.prod(shape[split:]), found
+    return None
+
+
+def _operands(out: Any, ins: Sequence[Any]) -> tuple[list[Any], np.int64] | None:
+    """data, row, step of each, and the length of a row."""
+    if not out.flags.c_contiguous:
+        return None
+    layout = _layout(out.shape, ins)
+    if layout is None:
+        return None
+    cols, rows = layout
+    given = [a for x, (row, step) in zip(ins, rows, strict=True) for a in (x, np.int64(row), np.int64(step))]
+    return given, np.int64(cols)
+
+
+def unary(cuda: CUDA, out: Any, x: Any, *, formula: str, low: float | None = None, high: float | None = None) -> Any:
+    operands = _operands(out, [x])
+    if operands is None or out.dtype != x.dtype or out.dtype.kind != "f":
+        return NotImplemented
+    number = out.dtype.type
+    ends = number(-math.inf if low is None else low), number(math.inf if high is None else high)
+    cuda.launcher.flat(
+        "elementwise", f"unary<gpunet::Unary::{formula}, {c_name(out)}>", lanes(out),
+        out, *operands[0], operands[1], np.int64(out.size), *ends,
+    )  # fmt: skip
+    return None
+
+
+def binary(cuda: CUDA, out: Any, x: Any, y: Any, *, formula: str) -> Any:
+    operands = _operands(out, [x, y])
+    takes = ("float32", "float64") if formula in FLOATS_ONLY else ("float32", "float64", "int64")
+    if operands is None or not out.dtype == x.dtype == y.dtype or out.dtype.name not in takes:
+        return NotImplemented
+    cuda.launcher.flat(
+        "elementwise", f"binary<gpunet::Binary::{formula}, {c_name(out)}>", lanes(out),
+        out, *operands[0], operands[1], np.int64(out.size),
+    )  # fmt: skip
+    return None
+
+
+def compare(cuda: CUDA, out: Any, x: Any, y: Any, *, formula: str) -> Any:
+    operands = _operands(out, [x, y])
+    if operands is None or x.dtype != y.dtype or x.dtype.name not in ("float32", "float64", "int64"):
+        return NotImplemented
+    cuda.launcher.flat(
+        "elementwise", f"compare<gpunet::Compare::{formula}, {c_name(x)}>", out.size,
+        out, *operands[0], operands[1], np.int64(out.size),
+    )  # fmt: skip
+    return None
+
+
+def where(cuda: CUDA, out: Any, condition: Any, x: Any, y: Any) -> Any:
+    operands = _operands(out, [condition, x, y])
+    fits = condition.dtype.name == "bool" and out.dtype == x.dtype == y.dtype
+    if operands is None or not fits or out.dtype.name not in ("float32", "float64", "int64"):
+        return NotImplemented
+    cuda.launcher.flat(
+        "elementwise", f"where<{c_name(out)}>", out.size, out, *operands[0], operands[1], np.int64(out.size)
+    )
+    return None
+
+
+def cast(cuda: CUDA, out: Any, x: Any, *, dtype: Any) -> Any:
+    operands = _operands(out, [x])
+    if operands is None or out.dtype.name not in ("float32", "float64", "int64") or c_name(x) is None:
+        return NotImplemented
+    cuda.launcher.flat(
+        "elementwise", f"cast<{c_name(out)}, {c_name(x)}>", out.size, out, *operands[0], operands[1], np.int64(out.size)
+    )
+    return None
+
+
+# ---------------------------------------------------------------- activations
+
+
+def activation(cuda: CUDA, out: Any, x: Any, *, act: str, alpha: float) -> Any:
+    if not is_float(out, x):
+        return NotImplemented
+    name = f"activation<gpunet::act::{act}, {c_name(out)}>"
+    cuda.launcher.flat("activations", name, lanes(out), out, x, np.int64(out.size), out.dtype.type(alpha))
+    return None
+
+
+def activation_vjp(cuda: CUDA, out: Any, g: Any, s: Any, *, act: str, alpha: float) -> Any:
+    if not is_float(out, g, s):
+        return NotImplemented
+    name = f"activation_vjp<gpunet::act::{act}, {c_name(out)}>"
+    cuda.launcher.flat("activations", name, lanes(out), out, g, s, np.int64(out.size), out.dtype.type(alpha))
+    return None
+
+
+def _bias_activation(cuda: CUDA, out: Any, z: Any, b: Any, act: str, alpha: float) -> None:
+    """In z lies x @ w; it becomes z, and out its activation."""
+    name = f"bias_activation<gpunet::act::{act}, {c_name(out)}>"
+    sizes = np.int64(out.size), np.int32(b.size)
+    cuda.launcher.flat("activations", name, lanes(out), out, z, z, b, *sizes, out.dtype.type(alpha))
+
+
+# ---------------------------------------------------------------- products
+
+
+def matmul(cuda: CUDA, out: Any, x: Any, y: Any) -> Any:
+    return None if cuda.products.matmul(out, x, y) else NotImplemented
+
+
+def linear(cuda: CUDA, out: Any, x: Any, w: Any, b: Any, *, act: str, alpha: float) -> Any:
+    return linear_keep(cuda, out, out, x, w, b, act=act, alpha=alpha)
+
+
+def linear_keep(cuda: CUDA, out: Any, z: Any, x: Any, w: Any, b: Any, *, act: str, alpha: float) -> Any:
+    """The activation is a pass of its own: cuBLASLt's RELU makes 0 of NaN, which would hide a diverged net."""
+    if not is_float(out, z, b) or b.ndim != 1:
+        return NotImplemented
+    if cuda.products.matmul(z, x, w, bias=b):
+        return None if act == "identity" and z is out else activation(cuda, out, z, act=act, alpha=alpha)
+    if not cuda.products.matmul(z, x, w):
+        return NotImplemented
+    _bias_activation(cuda, out, z, b, act, alpha)
+    return None
+
+
+def linear_dw(cuda: CUDA, dw: Any, db: Any, x: Any, g: Any) -> Any:
+    if not is_float(dw, db, g) or g.ndim != 2:
+        return NotImplemented
+    turned = x.swapaxes(-1, -2)
+    if cuda.products.matmul(dw, turned, g, column_sums=db):
+        return None
+    if not cuda.products.matmul(dw, turned, g):
+        return NotImplemented
+    return reduce(cuda, db, g, join="Sum", axis=-2)
+
+
+def linear_dz(cuda: CUDA, out: Any, g: Any, w: Any, s: Any, *, act: str, alpha: float) -> Any:
+    if not is_float(out, s) or not cuda.products.matmul(out, g, w):
+        return NotImplemented
+    return activation_vjp(cuda, out, out, s, act=act, alpha=alpha)
+
+
+# ---------------------------------------------------------------- reductions
+
+
+def _axes(ndim: int, axis: Any) -> list[int]:
+    given = range(ndim) if axis is None else [axis] if isinstance(axis, int) else axis
+    return sorted(a % ndim for a in given) if ndim else []
+
+
+def reduce(cuda: CUDA, out: Any, x: Any, *, join: str, axis: Any = None, keepdims: bool = False, mean: bool = False) -> Any:
+    axes = _axes(x.ndim, axis)
+    if not is_float(out, x) or (axes and axes != list(range(axes[0], axes[-1] + 1))):
+        return NotImplemented
+    first, last = (axes[0], axes[-1] + 1) if axes else (x.ndim, x.ndim)
+    before, n, after = (math.prod(x.shape[a:b]) for a, b in ((0, first), (first, last), (last, x.ndim)))
+    if not n and join != "Sum":
+        return NotImplemented  # an error that NumPy has the words for
+    if out.size:
+        _fold(cuda, out, x, join, before, n, after, float(n) if mean else 1.0)
+    return None
+
+
+def _fold(cuda: CUDA, out: Any, x: Any, join: str, before: int, n: int, after: int, divisor: float) -> None:
+    """Onto partial results in the workspace first, where one block would have too much to do."""
+    chunk = ROWS_CHUNK if after == 1 else COLUMNS_CHUNK
+    chunks = -(-n // chunk)
+    if 1 < chunks <= MOST_PLACES and before * chunks * after * out.itemsize <= cuda.workspace.nbytes:
+        partial_results = cuda.scratch((before, chunks, after), out.dtype)
+        _fold_once(cuda, partial_results, x, join, before, n, after, chunk, 1.0)
+        x, n = partial_results, chunks
+    _fold_once(cuda, out, x, join, before, n, after, max(n, 1), divisor)
+
+
+def _fold_once(
+    cuda: CUDA, out: Any, x: Any, join: str, before: int, n: int, after: int, chunk: int, divisor: float
+) -> None:
+    kind, chunks = f"<gpunet::{join}, {c_name(out)}>", max(-(-n // chunk), 1)
+    number = out.dtype.type(divisor)
+    if after == 1:
+        threads = WARP if min(n, chunk) <= 4 * WARP else 256
+        sizes = np.int64(n), np.int64(chunk)
+        cuda.launcher.launch("reduce", f"fold_rows{kind}", (before, chunks), (threads,), out, x, *sizes, number)
+        return
+    for at in range(0, before, MOST_PLACES):
+        part = min(MOST_PLACES, before - at)
+        outs = out.reshape(before, -1)[at : at + part]
+        ins = x.reshape(before, -1)[at : at + part]
+        args = outs, ins, np.int64(n), np.int64(after), np.int64(chunk), number
+        grid = -(-after // WARP), chunks, part
+        cuda.launcher.launch("reduce", f"fold_columns{kind}", grid, (WARP, 8), *args)
+
+
+# ---------------------------------------------------------------- softmax
+
+
+def _by_warps(cuda: CUDA, name: str, rows: int, *args: Any) -> None:
+    warps = min(rows, 4)
+    if warps:
+        cuda.launcher.launch("softmax", name, (-(-rows // warps),), (warps * WARP,), *args)
+
+
+def softmax(cuda: CUDA, out: Any, x: Any, *, logarithm: bool) -> Any:
+    if not is_float(out, x) or not x.ndim or not x.size:
+        return NotImplemented
+    cols = x.shape[-1]
+    name = f"softmax<{c_name(out)}, {'true' if logarithm else 'false'}>"
+    _by_warps(cuda, name, x.size // cols, out, x, np.int64(x.size // cols), np.int32(cols))
+    return None
+
+
+def softmax_cross_entropy(cuda: CUDA, out: Any, z: Any, t: Any, *, smoothing: float) -> Any:
+    if not is_float(out, z) or not is_index(t) or z.ndim != 2:
+        return NotImplemented
+    rows, cols = z.shape
+    sizes = np.int64(rows), np.int32(cols), z.dtype.type(smoothing)
+    _by_warps(cuda, f"cross_entropy<{c_name(z)}, {c_name(t)}>", rows, out, z, t, *sizes)
+    cuda.raise_beyond("pick", cols)
+    return None
+
+
+def softmax_cross_entropy_vjp(cuda: CUDA, out: Any, g: Any, z: Any, t: Any, *, smoothing: float) -> Any:
+    if not is_float(out, z) or not is_index(t) or z.ndim != 2 or g.dtype != z.dtype:
+        return NotImplemented
+    rows, cols = z.shape
+    step = g.strides[0] // g.itemsize if g.ndim == 1 and g.size > 1 else 0
+    sizes = np.int64(rows), np.int32(cols), z.dtype.type(smoothing)
+    name = f"cross_entropy_vjp<{c_name(z)}, {c_name(t)}>"
+    _by_warps(cuda, name, rows, out, g, np.int32(step), z, t, *sizes)
+    cuda.raise_beyond("pick", cols)
+    return None
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _words(out: Any, x: Any) -> str | None:
+    fits = out.dtype == x.dtype and x.flags.c_contiguous and out.flags.c_contiguous
+    return WORDS.get(out.itemsize) if fits else None
+
+
+def gather(cuda: CUDA, out: Any, x: Any, rows: Any) -> Any:
+    word = _words(out, x)
+    if word is None or not is_index(rows) or not x.ndim:
+        return NotImplemented
+    sizes = rows.size, math.prod(x.shape[1:]), x.shape[0]
+    name = f"gather<{word}, {c_name(rows)}>"
+    cuda.launcher.flat("rows", name, out.size, out, x, rows, *map(np.int64, sizes))
+    cuda.raise_beyond("gather", x.shape[0])
+    return None
+
+
+def slice_rows(cuda: CUDA, out: Any, x: Any, start: Any, *, size: int) -> Any:
+    word = _words(out, x)
+    if word is None or not is_index(start) or not out.size:
+        return NotImplemented
+    sizes = out.size, math.prod(x.shape[1:]), x.shape[0]
+    name = f"slice_rows<{word}, {c_name(start)}>"
+    cuda.launcher.flat("rows", name, out.size, out, x, start, *map(np.int64, sizes))
+    cuda.raise_beyond("slice_rows", x.shape[0] - size + 1)
+    return None
+
+
+def pick(cuda: CUDA, out: Any, x: Any, t: Any) -> Any:
+    word = _words(out, x)
+    if word is None or not is_index(t):
+        return NotImplemented
+    cuda.launcher.flat(
+        "rows", f"pick<{word}, {c_name(t)}>", out.size, out, x, t, np.int64(out.size), np.int64(x.shape[-1])
+    )
+    cuda.raise_beyond("pick", x.shape[-1])
+    return None
+
+
+def one_hot(cuda: CUDA, out: Any, t: Any, *, n: int, dtype: Any) -> Any:
+    if not is_float(out) or not is_index(t):
+        return NotImplemented
+    cuda.launcher.flat(
+        "rows", f"one_hot<{c_name(out)}, {c_name(t)}>", out.size, out, t, np.int64(t.size), np.int64(n)
+    )
+    cuda.raise_beyond("one_hot", n)
+    return None
+
+
+def scatter_add(cuda: CUDA, out: Any, g: Any, rows: Any, *, n: int) -> Any:
+    if not is_float(out, g) or not is_index(rows):
+        return NotImplemented
+    width = math.prod(out.shape[1:])
+    sizes = rows.size, width, n
+    cuda.launcher.flat(
+        "rows", f"scatter_add<{c_name(out)}, {c_name(rows)}>", width if n else 0, out, g, rows, *map(np.int64, sizes)
+    )
+    cuda.raise_beyond("scatter_add", n)
+    return None
+
+
+def _copy_into(cuda: CUDA, out: Any, out_row: int, x: Any, x_row: int, x_step: int, width: int) -> None:
+    sizes = map(np.int64, (x_row, x_step, x.size, width))
+    cuda.launcher.flat("rows", f"copy<{WORDS[x.itemsize]}>", x.size, out, np.int64(out_row), x, *sizes)
+
+
+def copy(cuda: CUDA, out: Any, x: Any) -> Any:
+    layout = _layout(x.shape, [x])
+    if layout is None or out.dtype != x.dtype or x.itemsize not in WORDS or not out.flags.c_contiguous:
+        return NotImplemented
+    width, ((row, step),) = layout
+    _copy_into(cuda, out, width, x, row, step, width)
+    return None
+
+
+def pack(cuda: CUDA, out: Any, *xs: Any) -> Any:
+    if any(_words(out, x) is None for x in xs):
+        return NotImplemented
+    at = 0
+    for x in xs:
+        piece = out[at : at + x.size]
+        if address(piece) != address(x):  # else it was made there
+            _copy_into(cuda, piece, 0, x, 0, 1, max(x.size, 1))
+        at += x.size
+    return None
+
+
+def concat(cuda: CUDA, out: Any, *xs: Any, axis: int) -> Any:
+    if any(_words(out, x) is None for x in xs):
+        return NotImplemented
+    whole, at = math.prod(out.shape[axis:]), 0
+    flat = out.reshape(-1)
+    for x in xs:
+        width = math.prod(x.shape[axis:])
+        if x.size:
+            _copy_into(cuda, flat[at:], whole, x, width, 1, width)
+        at += width
+    return None
+
+
+def dropout(cuda: CUDA, out: Any, x: Any, rate: Any, step: Any, *, seed: int, stream: int) -> Any:
+    if not is_float(out, x) or rate.dtype.name != "float64" or step.dtype.name != "int64":
+        return NotImplemented
+    key = np.uint64(seed & 0xFFFFFFFFFFFFFFFF), np.uint32(stream & 0xFFFFFFFF), np.int64(x.size)
+    cuda.launcher.flat("rows", f"dropout<{c_name(out)}>", -(-x.size // 4), out, x, rate, step, *key)
+    return None
+
+
+# ---------------------------------------------------------------- optimizers
+
+
+def update(cuda: CUDA, *arrays: Any, rule: str, outs: int, vectors: int, **settings: bool) -> Any:
+    """outs and `vectors` of the ins are flat vectors, the others scalars in the device's memory; settings are flags."""
+    flat, scalars = arrays[: outs + vectors], arrays[outs + vectors :]
+    if not is_float(*flat) or any(a.dtype.name not in ("float64", "int64") for a in scalars):
+        return NotImplemented
+    size = flat[0].size
+    flags = [np.bool_(value) for value in settings.values()]
+    name = f"{rule}<{c_name(flat[0])}>"
+    cuda.launcher.flat("optimizers", name, lanes(flat[0]), *arrays, *flags, np.int64(size))
+    return None
+
+
+def nadam(cuda: CUDA, p1: Any, m1: Any, v1: Any, mu1: Any, *ins: Any, decoupled: bool) -> Any:
+    mu, t, beta1, momentum_decay = ins[4], ins[5], ins[7], ins[11]
+    if update(cuda, p1, m1, v1, *ins, rule="nadam", outs=3, vectors=4, decoupled=decoupled) is NotImplemented:
+        return NotImplemented
+    cuda.launcher.launch("optimizers", "nadam_mu<double>", (1,), (1,), mu1, mu, t, beta1, momentum_decay)
+    return None
+
+
+UNARY = ("neg", "abs", "sign", "square", "sqrt", "exp", "log", "erf", "sin", "cos", "clip")
+BINARY = ("add", "sub", "mul", "maximum", "minimum", "div", "mod", "pow")
+FLOATS_ONLY = ("div", "mod", "pow")
+COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
+
+# fmt: off
+KERNELS: dict[str, Callable[..., Any]] = {
+    **{name: partial(unary, formula=name) for name in UNARY},
+    **{name: partial(binary, formula=name) for name in BINARY},
+    **{name: partial(compare, formula=name) for name in COMPARE},
+    "where": where, "cast": cast, "activation": activation, "activation_vjp": activation_vjp,
+    "matmul": matmul, "linear": linear, "linear_keep": linear_keep, "linear_dw": linear_dw, "linear_dz": linear_dz,
+    "sum": partial(reduce, join="Sum"), "mean": partial(reduce, join="Sum", mean=True),
+    "max": partial(reduce, join="Largest"), "min": partial(reduce, join="Smallest"),
+    "softmax": partial(softmax, logarithm=False), "log_softmax": partial(softmax, logarithm=True),
+    "softmax_cross_entropy": softmax_cross_entropy, "softmax_cross_entropy_vjp": softmax_cross_entropy_vjp,
+    "gather": gather, "slice_rows": slice_rows, "pick": pick, "one_hot": one_hot, "scatter_add": scatter_add,
+    "copy": copy, "pack": pack, "concat": concat, "dropout": dropout,
+    "sgd":     partial(update, rule="sgd", outs=2, vectors=3),
+    "adagrad": partial(update, rule="adagrad", outs=2, vectors=3),
+    "rmsprop": partial(update, rule="rmsprop", outs=3, vectors=4),
+    "adam":    partial(update, rule="adam", outs=3, vectors=4),
+    "lion":    partial(update, rule="lion", outs=2, vectors=3),
+    "nadam":   nadam,
+}
+# fmt: on

@@ -1,0 +1,67 @@
+"""The kernels of csrc/*.cu on one GPU: each is compiled for it when it is first wanted, and kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import DeviceError
+from . import sources
+
+WARP = 32
+THREADS = 256  # of a block, where nothing else is said
+MOST_BLOCKS = 4096  # of a flat launch: each thread then goes on, a whole grid further
+OPTIONS = ("--std=c++17",)
+GO, BEYOND, INDEX, DONE = range(4)  # of Control, in csrc/device.h
+
+
+class Launcher:
+    """`launch` runs a kernel; `control` is what all of them share: whether to go on, and what went wrong."""
+
+    def __init__(self, cupy: Any, device: Any) -> None:
+        self._cupy, self._device = cupy, device
+        self._kernels: dict[str, Any] = {}
+        self.control = cupy.asarray(np.array([1, 0, 0, 0], np.int64))
+        self.done = 0  # the steps counted there, as the host last knew
+
+    def launch(self, source: str, name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
+        """Run gpunet::NAME of csrc/SOURCE.cu; Control goes last. Scalars are NumPy's, of the kernel's own type."""
+        kernel = self._kernels.get(name)
+        if kernel is None:
+            kernel = self._kernels[name] = self._compile(source, f"gpunet::{name}")
+        with self._device:
+            kernel(grid, block, (*args, self.control))
+
+    def flat(self, source: str, name: str, threads: int, *args: Any) -> None:
+        """As `launch`, by about so many threads."""
+        block = min(-(-threads // WARP) * WARP, THREADS)
+        if block:
+            self.launch(source, name, (min(-(-threads // block), MOST_BLOCKS),), (block,), *args)
+
+    def _compile(self, source: str, name: str) -> Any:
+        code = sources.inlined(f"{source}.cu")
+        try:
+            return self._cupy.RawModule(code=code, options=OPTIONS, name_expressions=(name,)).get_function(name)
+        except MemoryError:
+            raise
+        except Exception as error:  # NVRTC or its headers are missing in many ways, each with an exception of its own
+            raise DeviceError(self._why_not(name, error)) from error
+
+    def _why_not(self, name: str, error: Exception) -> str:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        if type(error).__name__ == "CompileException":
+            return f"device cuda: {name} does not compile ({lines[0]}); this is a bug in gpunet, please report it"
+        major = self._cupy.cuda.runtime.runtimeGetVersion() // 1000
+        again = f'pip install --force-reinstall "gpunet[cuda{major}]"'
+        return f"device cuda: NVRTC, which compiles the kernels, or a header of it is missing ({lines[0]}): {again}"
+
+    # ------------------------------------------------------------------ what went wrong
+
+    def read(self) -> list[int]:
+        """Control, as it is once everything asked for has been done."""
+        return [int(n) for n in self._cupy.asnumpy(self.control)]
+
+    def reset(self) -> None:
+        self.control[...] = self._cupy.asarray(np.array([1, 0, 0, 0], np.int64))
+        self.done = 0

@@ -1,0 +1,142 @@
+"""A planned Graph as CUDA graphs: the step's launches are recorded once and replayed, many steps a launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..devices import Device
+from ..devices.launcher import BEYOND, DONE, GO, INDEX
+from ..engine.op import plain_copies
+from .program import Call, Program, finite
+from .trace import Graph
+
+STEPS_A_LAUNCH = 16
+PRODUCTS = ("matmul", "linear", "linear_keep", "linear_dw", "linear_dz")  # cuBLASLt writes, whatever happened before
+
+
+class CapturedProgram(Program):
+    """CUDA's executor. A step allocates nothing, copies nothing from or to the host and waits for nothing.
+
+    Once a watched value is not finite, or a row number is out of range, the kernels of all later steps do nothing; the
+    host reads how many steps were done when they have all been launched.
+
+    Attributes:
+        callbacks: what has no kernel for its arrays: Python does it between two graphs, in every step. An ordinary
+            net has none, and its whole step is one graph.
+    """
+
+    def __init__(self, graph: Graph, device: Device) -> None:
+        self.callbacks: list[str] = []
+        self._segments: list[list[Callable[[], Any]]] = [[]]
+        self._between: list[Callable[[], Any]] = []
+        self._graphs: dict[int, list[Any]] = {}  # steps -> a CUDA graph for each segment
+        self.cuda: Any = device
+        super().__init__(graph, device)
+
+    # ------------------------------------------------------------------ what is recorded
+
+    def _add(self, call: Call) -> None:
+        op = call.node.op
+        assert op is not None
+        kernel = self.cuda.kernels.get(op.kernel)
+        work = None if kernel is None or self._unguarded(call) else self._recordable(kernel, call)
+        if work is not None:
+            self._segments[-1].append(work)
+        else:
+            self._call_back(f"{op.name}{list(call.outs[0].shape)}", self._bound(call))
+
+    def _recordable(self, kernel: Callable[..., Any], call: Call) -> Callable[[], Any] | None:
+        """The kernel on these arrays, or on plain copies of views whose layout it declines."""
+        work = partial(kernel, *call.outs, *call.ins, **call.node.settings)
+        if self._takes(work):
+            return work
+        plain = plain_copies(call.ins)
+        if plain is None:
+            return None
+        copies = [(to, a) for to, a in zip(plain, call.ins, strict=True) if to is not a]
+        work = partial(kernel, *call.outs, *plain, **call.node.settings)
+        moves = [partial(self.cuda.kernels["copy"], to, a) for to, a in copies]
+        if not all(map(self._takes, [*moves, work])):
+            return None
+        return partial(_in_turn, [*moves, work])
+
+    def _takes(self, work: Callable[[], Any]) -> bool:
+        """Whether a kernel takes these arrays: it is asked to, in a capture that is thrown away."""
+        with self.cuda.capture():
+            return work() is not NotImplemented
+
+    def _unguarded(self, call: Call) -> bool:
+        """A product that would be written straight into a state, even after a failed step."""
+        op, held = call.node.op, [self.arrays[leaf, 0] for leaf in self.graph.held if (leaf, 0) in self.arrays]
+        assert op is not None
+        return op.kernel in PRODUCTS and any(np.may_share_memory(out, a) for out in call.outs for a in held)
+
+    def _call_back(self, label: str, work: Callable[[], Any]) -> None:
+        self.callbacks.append(label)
+        self._between.append(work)
+        self._segments.append([])
+
+    def _watch(self, value: Any) -> None:
+        if value.dtype.kind == "f" and value.flags.c_contiguous:
+            self._segments[-1].append(partial(self.cuda.check_finite, value))
+        else:
+            self._call_back("watch", partial(finite, value))
+
+    def _copy(self, to: Any, source: Any) -> None:
+        work = partial(self.cuda.kernels["copy"], to, source)
+        if self._takes(work):
+            self._segments[-1].append(work)
+        else:
+            self._call_back("copy", partial(np.copyto, to, source))
+
+    # ------------------------------------------------------------------ running it
+
+    def _execute(self, steps: int) -> int:
+        launcher = self.cuda.launcher
+        before = launcher.read()[DONE] if self._between else launcher.done
+        many, rest = (0, steps) if self._between else divmod(steps, STEPS_A_LAUNCH)
+        for _ in range(many):
+            self._captured(STEPS_A_LAUNCH)[0].launch()
+        for _ in range(rest):
+            if not self._one_step():
+                break
+        found = launcher.read()
+        if not found[GO] or found[BEYOND]:
+            launcher.reset()
+        if found[BEYOND]:
+            raise IndexError(f"index {found[INDEX]} is out of range (gather, pick, slice_rows or a target)")
+        launcher.done = found[DONE] if found[GO] else 0
+        return found[DONE] - before
+
+    def _one_step(self) -> bool:
+        graphs = self._captured(1)
+        for graph, between in zip(graphs, self._between, strict=False):
+            graph.launch()
+            control = self.cuda.launcher.read()
+            if not control[GO] or control[BEYOND] or between() is False:
+                return False
+        graphs[-1].launch()
+        return True
+
+    def _captured(self, steps: int) -> list[Any]:
+        """The graphs of so many steps; there is more than one where Python is called back."""
+        if steps not in self._graphs:
+            self._graphs[steps] = [self._capture(s, steps) for s in self._segments]
+        return self._graphs[steps]
+
+    def _capture(self, segment: list[Callable[[], Any]], steps: int) -> Any:
+        with self.cuda.capture() as graph:
+            for _ in range(steps):
+                _in_turn(segment)
+                if segment is self._segments[-1]:
+                    self.cuda.count_step()
+        return graph[0]
+
+
+def _in_turn(works: Sequence[Callable[[], Any]]) -> None:
+    for work in works:
+        work()
