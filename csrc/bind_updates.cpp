@@ -26,8 +26,8 @@ py::object update(const char* name, Kernel<Update<float, Rule>> Table<float>::*f
     };
     const Update<T, Rule> u{change(p), change(m), change(v), g.as<T>(), g.size, Rule{}};
     const auto prepare = [make](Update<T, Rule>& each) { each.rule = make(); };
-    if constexpr (std::is_same_v<T, float>) launch(table<T>().*f32, u, 2 * kCheap * g.size, prepare);
-    else launch(table<T>().*f64, u, 2 * kCheap * g.size, prepare);
+    if constexpr (std::is_same_v<T, float>) launch(table<T>().*f32, u, 2 * kCostly * g.size, prepare);
+    else launch(table<T>().*f64, u, 2 * kCostly * g.size, prepare);
   });
   return done();
 }

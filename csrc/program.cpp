@@ -6,7 +6,7 @@
 namespace gpunet {
 
 int parts_for(double work) {
-  constexpr double kThread = 1e6;
+  constexpr double kThread = 3e6;  // less: to bring the data to another core costs what it gains
   const double worth = work / kThread;
   return worth < 2 ? 1 : worth < thread_count() ? int(worth) : thread_count();
 }
