@@ -203,7 +203,7 @@ def load(major: int) -> Any:
         from cuda.pathfinder import load_nvidia_dynamic_lib  # CuPy brings it
 
         name = load_nvidia_dynamic_lib("cublasLt").abs_path or name
-    except Exception:  # not installed, or it found nothing: the system's loader is asked
+    except (ImportError, RuntimeError, OSError):  # not installed, or it found nothing: the system's loader is asked
         pass
     try:
         return ctypes.CDLL(name)

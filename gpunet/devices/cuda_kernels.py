@@ -8,15 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .base import address
 from .launcher import WARP
 
-if TYPE_CHECKING:
-    from .cuda import CUDA
+CUDA = Any  # cuda.CUDA, which imports this file
 
 C_NAMES = {
     "float32": "float", "float64": "double", "int32": "int", "int64": "long long", "bool": "bool",
@@ -313,24 +312,21 @@ def _words(out: Any, x: Any) -> str | None:
 
 
 def gather(cuda: CUDA, out: Any, x: Any, rows: Any) -> Any:
-    word = _words(out, x)
-    if word is None or not is_index(rows) or not x.ndim:
-        return NotImplemented
-    sizes = rows.size, math.prod(x.shape[1:]), x.shape[0]
-    name = f"gather<{word}, {c_name(rows)}>"
-    cuda.launcher.flat("rows", name, out.size, out, x, rows, *map(np.int64, sizes))
-    cuda.raise_beyond("gather", x.shape[0])
-    return None
+    return _move_rows(cuda, "gather", out, x, rows, rows.size, last=0)
 
 
 def slice_rows(cuda: CUDA, out: Any, x: Any, start: Any, *, size: int) -> Any:
+    return _move_rows(cuda, "slice_rows", out, x, start, out.size, last=size - 1)
+
+
+def _move_rows(cuda: CUDA, name: str, out: Any, x: Any, index: Any, count: int, last: int) -> Any:
+    """Rows of x at `index`, and up to `last` rows after it."""
     word = _words(out, x)
-    if word is None or not is_index(start) or not out.size:
+    if word is None or not is_index(index) or not x.ndim or not out.size:
         return NotImplemented
-    sizes = out.size, math.prod(x.shape[1:]), x.shape[0]
-    name = f"slice_rows<{word}, {c_name(start)}>"
-    cuda.launcher.flat("rows", name, out.size, out, x, start, *map(np.int64, sizes))
-    cuda.raise_beyond("slice_rows", x.shape[0] - size + 1)
+    sizes = count, math.prod(x.shape[1:]), x.shape[0]
+    cuda.launcher.flat("rows", f"{name}<{word}, {c_name(index)}>", out.size, out, x, index, *map(np.int64, sizes))
+    cuda.raise_beyond(name, x.shape[0] - last)
     return None
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..engine import Edge, Node, Spec
 
-if TYPE_CHECKING:
-    from .trace import Graph
+Graph = Any  # trace.Graph, which imports this file
 
 
 def text(graph: Graph) -> str:
