@@ -127,6 +127,7 @@ class ArrayEncoder:
     def __init__(self, columns: int, *, pixels: bool, center: npt.ArrayLike, scale: npt.ArrayLike) -> None:
         self.columns, self.pixels = columns, pixels
         self.center, self.scale = np.asarray(center, np.float64), np.asarray(scale, np.float64)
+        self._divisor = np.where(self.scale > 0, self.scale, np.inf)  # constant columns become 0 without another look
 
     @classmethod
     def fit(cls, x: npt.ArrayLike, *, rows: Rows = None, pixels: bool | None = None) -> ArrayEncoder:
@@ -170,7 +171,7 @@ class ArrayEncoder:
         _check(matrix, self.pixels)
         out = np.empty(matrix.shape, np.float32)
         for rows in _slices(len(matrix), self.columns):
-            out[rows] = standardised(matrix[rows], self.center, self.scale)
+            out[rows] = standardised(matrix[rows], self.center, self._divisor)
         return out
 
     def config(self) -> dict[str, Any]:
@@ -216,7 +217,8 @@ def _check(matrix: npt.NDArray[Any], pixels: bool) -> None:
             raise DataError(f"pixels are from 0 to 255, as in training; got {matrix.min()} to {matrix.max()}")
     if matrix.dtype.kind == "f":
         for rows in _slices(*matrix.shape):
-            if not np.isfinite(matrix[rows]).all():
+            block = matrix[rows]  # whose sum of squares is finite only if all of it is, and seldom not though all is
+            if not math.isfinite(np.vdot(block, block)) and not np.isfinite(block).all():
                 _refuse(~np.isfinite(matrix))
 
 

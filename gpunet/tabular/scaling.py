@@ -21,12 +21,11 @@ def moments(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], n
 
 
 def standardised(values: npt.NDArray[Any], center: Any, scale: Any) -> npt.NDArray[np.float32]:
-    """(values - center) / scale, within LIMIT; 0 where the scale is 0."""
-    with np.errstate(over="ignore"):
+    """(values - center) / scale, within LIMIT; 0 where the scale is 0 or infinite."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         z = np.subtract(values, center, dtype=np.float64)
-        usable = np.greater(scale, 0.0)
-        np.divide(z, scale, out=z, where=usable)
-    if not usable.all():
-        np.copyto(z, 0.0, where=~usable)
-    np.maximum(z, -LIMIT, out=z)  # np.clip takes longer to begin than one row to scale
-    return np.minimum(z, LIMIT, out=z).astype(np.float32)
+        np.divide(z, scale, out=z)
+    if not np.vdot(z, z) < LIMIT**2:  # one number tells that nothing is to be held back, as is usual
+        np.copyto(z, 0.0, where=np.equal(scale, 0.0) | np.isinf(scale))
+        np.clip(z, -LIMIT, LIMIT, out=z)
+    return z.astype(np.float32)
