@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -127,7 +129,9 @@ def time_step(device: Device, widths: tuple[int, ...], batch: int, *, steps: int
 
 
 def tests() -> dict[str, Any]:
-    return run([sys.executable, "-m", "pytest", "-q", "-rs", str(ROOT / "tests")])
+    """All of them, the rows of the CUDA device among them."""
+    shared = ["-n", str(min(8, os.cpu_count() or 1)), "-p", "no:benchmark"] if importlib.util.find_spec("xdist") else []
+    return run([sys.executable, "-m", "pytest", "-q", "-rs", *shared, str(ROOT / "tests")])
 
 
 def sanitized(tool: str) -> dict[str, Any]:

@@ -19,6 +19,12 @@ def address(array: Any) -> int:
     return int(array.__array_interface__["data"][0] if at is None else at)
 
 
+def overlaps(a: Any, b: Any) -> bool:
+    """Whether two arrays of one device share an element; on a GPU, whether their ranges of addresses do."""
+    on_gpu = hasattr(a.data, "ptr")  # CuPy's shares_memory is wrong for arrays of no dimension
+    return bool(np.may_share_memory(a, b) if on_gpu else np.shares_memory(a, b))
+
+
 def aligned_zeros(nbytes: int) -> npt.NDArray[np.uint8]:
     """Bytes that begin at a multiple of ALIGNMENT: a vector register's load never straddles two cache lines."""
     memory = np.zeros(nbytes + ALIGNMENT, np.uint8)  # the system's own zeros, which cost nothing until they are used

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import ops
-from ..devices import Device, address, aligned, aligned_zeros
+from ..devices import Device, address, aligned, aligned_zeros, overlaps
 from ..engine import Edge, Node, Tensor
 from ..errors import ConfigError, GraphError, RangeError
 from .plan import Plan, in_place
@@ -87,7 +87,7 @@ class Program:
         """No call writes over what it reads, unless it promised that it may and addresses and strides are equal."""
         for edge, a in zip(node.inputs, ins, strict=True):
             for i, out in enumerate(outs):
-                if not np.shares_memory(a, out) or not a.size:
+                if not overlaps(a, out) or not a.size:
                     continue
                 same = address(a) == address(out) and a.strides == out.strides
                 if not (same and (node.op is ops.pack or in_place(node, i, edge))) and not (
