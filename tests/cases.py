@@ -207,6 +207,10 @@ row("pick",       ops.pick,
                   "real index3", (((5, 3), (5,)), ((0, 3), (0,)), ((2, 4, 3), (2, 4)), ((3,), ())))
 row("one_hot",    lambda t: ops.one_hot(t, n=5, dtype=np.float64),
                   lambda t: np.eye(5)[t], ("index3",), (((7,),), ((0,),), ((2, 3),), ((),)), smooth=0)
+row("gather_two", lambda x, y, order, start: ops.gather_two(x, y, order, start, size=4),
+                  lambda x, y, order, start: (x[order[1:5]], y[order[1:5]]),
+                  ("real", "real", "index3", 1), (((3, 4), (3,), (6,)), ((5, 2, 3), (3, 0), (5,)), ((3, 784), (3, 1), (7,))),
+                  smooth=0)
 row("slice_rows", lambda x, start: ops.slice_rows(x, start, size=3),
                   lambda x, start: x[2:5], ("real", 2), (((9, 4),), ((5,),)), smooth=0)
 

@@ -63,9 +63,6 @@ class CUDA(Device):
         """Everything after this stops, on the device, unless all of x is finite."""
         self.launcher.flat("reduce", f"check_finite<{c_name(x)}>", lanes(x), x, np.int64(x.size))
 
-    def count_step(self) -> None:
-        self.launcher.launch("reduce", "count_step<gpunet::Control>", (1,), (1,))
-
     @contextmanager
     def capture(self) -> Iterator[Any]:
         """What is asked for inside is recorded and not run: `with cuda.capture() as graph`, then graph[0].launch()."""

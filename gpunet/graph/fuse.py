@@ -126,7 +126,23 @@ def fuse(graph: Graph) -> Graph:
         for node in reversed(list(graph.nodes)):
             if node.op is found.root.op:
                 _apply(graph, found, node)
+    _join_gathers(graph)
     return graph
+
+
+def _join_gathers(graph: Graph) -> None:
+    """A batch's two tables are read by one call, if nobody else wants to know its rows."""
+    users = graph.users()
+    for rows in [node for node in graph.nodes if node.op is ops.slice_rows]:
+        readers = [n for n in graph.nodes if n.op is ops.gather and n.inputs[1] == (rows, 0)]
+        if len(readers) != 2 or users[rows, 0] != 2:
+            continue
+        x, y = readers
+        specs = x.specs + y.specs
+        both = Node(ops.gather_two, (x.inputs[0], y.inputs[0], *rows.inputs), dict(rows.settings), specs)
+        graph.nodes[graph.nodes.index(rows)] = both
+        graph.nodes = [node for node in graph.nodes if node is not x and node is not y]
+        graph.rewire(lambda e, x=x, y=y, both=both: (both, 0) if e[0] is x else (both, 1) if e[0] is y else e)
 
 
 def _apply(graph: Graph, rule: Pattern, node: Node) -> None:
