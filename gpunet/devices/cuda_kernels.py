@@ -194,12 +194,13 @@ def _small_product(
     layout = next((found for found in LAYOUTS[end.partition("<")[0]] if None not in _steps(x, y, found)), None)
     if layout is None or 2 * out.size * k > SMALL_PRODUCT or max(grid[1:]) > MOST_PLACES:
         return False
+    ld_x, ld_y = _steps(x, y, layout)
     turns = ", ".join("true" if along_k else "false" for along_k in layout)
     to_next = (a.strides[0] // a.itemsize if stack > 1 else 0 for a in (x, y))
     cuda.launcher.launch(
         "products", f"product<{side}, {turns}, gpunet::{end}>", grid, (THREADS,),
         out, out if second is None else second, x, y, x if third is None else third, *map(np.int32, (m, n, k)),
-        *map(np.int64, (*_steps(x, y, layout), *to_next)), np.float32(alpha),
+        np.int64(ld_x), np.int64(ld_y), *map(np.int64, to_next), np.float32(alpha),
     )  # fmt: skip
     return True
 
@@ -214,7 +215,7 @@ LAYOUTS = {  # whether rows of x, and columns of y, lie along k, by what csrc/pr
 # fmt: on
 
 
-def _steps(x: Any, y: Any, along_k: tuple[bool, bool]) -> tuple[int | None, int | None]:
+def _steps(x: Any, y: Any, along_k: tuple[bool, bool]) -> tuple[Any, Any]:
     """From one line to the next of each, in elements; None where a line's elements are not neighbours."""
     return _step(x, along_k[0]), _step(y.swapaxes(-1, -2), along_k[1])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any as Anything
 from typing import NamedTuple
 
@@ -138,11 +138,15 @@ def _join_gathers(graph: Graph) -> None:
         if len(readers) != 2 or users[rows, 0] != 2:
             continue
         x, y = readers
-        specs = x.specs + y.specs
-        both = Node(ops.gather_two, (x.inputs[0], y.inputs[0], *rows.inputs), dict(rows.settings), specs)
+        both = Node(ops.gather_two, (x.inputs[0], y.inputs[0], *rows.inputs), dict(rows.settings), x.specs + y.specs)
+        moved: dict[Edge, Edge] = {(x, 0): (both, 0), (y, 0): (both, 1)}
         graph.nodes[graph.nodes.index(rows)] = both
-        graph.nodes = [node for node in graph.nodes if node is not x and node is not y]
-        graph.rewire(lambda e, x=x, y=y, both=both: (both, 0) if e[0] is x else (both, 1) if e[0] is y else e)
+        graph.nodes = [node for node in graph.nodes if node not in readers]
+        graph.rewire(partial(_moved, moved))
+
+
+def _moved(moved: dict[Edge, Edge], e: Edge) -> Edge:
+    return moved.get(e, e)
 
 
 def _apply(graph: Graph, rule: Pattern, node: Node) -> None:
