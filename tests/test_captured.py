@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import fibers
@@ -61,7 +62,8 @@ class LossOfEachStep:
 
 def train(
     device: Device, *, rule: Any = None, rows: int = 32 * FIRST, epochs: int = 1, callbacks: Any = (),
-    compile: bool = True, poison: int | None = None, classes: int = 10, **net: Any,
+    compile: bool = True, poison: int | None = None, classes: int = 10, precision: str = "float32",
+    autotune: bool = False, **net: Any,
 ) -> Trainer:  # fmt: skip
     data = digits()
     x = (data.x[:rows] / 16).astype(np.float32)
@@ -69,7 +71,10 @@ def train(
         x[poison] = np.nan
     model = nn.MLP(64, 32, classes, **net)
     rule = rule or optim.AdamW(lr=2e-3, clip_norm=1.0, schedule="cosine")
-    trainer = Trainer(model, losses.cross_entropy, rule, device=device, seed=0, compile=compile, metrics=[])
+    trainer = Trainer(
+        model, losses.cross_entropy, rule, device=device, seed=0, compile=compile, metrics=[], precision=precision,
+        autotune=autotune,
+    )  # fmt: skip
     trainer.fit((x, data.y[:rows]), epochs=epochs, batch_size=32, show_progress=False, callbacks=callbacks)
     return trainer
 
@@ -227,15 +232,81 @@ def test_a_nan_is_not_hidden_by_relu(cuda: Any) -> None:
     assert np.isnan(made[0]).all() and (made[1] == 3).all()
 
 
-@pytest.mark.parametrize("precision", ["tf32", "bf16"])
-def test_a_precision_is_chosen(precision: str) -> None:
+@pytest.mark.parametrize(("precision", "compute"), [("float32", 68), ("tf32", 77), ("bf16", 75)])
+def test_a_precision_is_that_of_all_products(precision: str, compute: int) -> None:
     cuda = emulated_cuda(orders=())
-    cuda.products.choose(precision)
-    train(cuda, rows=32, activation="relu")
+    trainer = train(cuda, rows=32, activation="relu", precision=precision)
+    trainer.predict(np.zeros((3, 64), np.float32))
+    trainer.evaluate((np.zeros((5, 64), np.float32), np.zeros(5, np.int64)))
     told = [t["compute"] for t in cuda.products._library.things.values() if t["kind"] == "MatmulDesc"]
-    assert set(told) == {{"tf32": 77, "bf16": 75}[precision]}
-    with pytest.raises(ConfigError, match='no precision "fp8"'):
-        cuda.products.choose("fp8")
+    assert set(told) == {compute}
+    assert cuda.products.precision == "float32", "what others compute on this device stays as it was"
+
+
+def test_precisions_that_a_device_does_not_have() -> None:
+    net = nn.MLP(4, 2)
+    for device, precision, said in (
+        (CPU(native=False), "tf32", r'"tf32": cpu .* multiplies in float32 only.*device="cuda"'),
+        (CUDA(0, EmulatedCupy(orders=())), "bf16", "cuda:0 .* multiplies in float32 only.*cuBLASLt"),
+        (emulated_cuda(orders=()), "fp32", "no precision 'fp32'.*float32"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            Trainer(net, device=device, precision=precision)
+    Trainer(net, device="cpu", autotune=True)  # nothing to choose
+
+
+def test_autotune_takes_the_fastest_algorithm_and_says_which() -> None:
+    cuda = emulated_cuda(orders=())
+    trained = train(cuda, rows=96, activation="relu", autotune=True)
+    library = cuda.products._library
+    (program,) = programs(trained)
+    assert program.callbacks == []
+    kept = cuda.choices()
+    assert kept["gpu"] == "Stand-in 0" and kept["cublaslt"] == library.version and len(kept["products"]) >= 5
+    assert json.loads(json.dumps(kept)) == kept
+    assert {algorithm[:2] for _, algorithm in kept["products"]} == {"03"}, "the third of the candidates"
+    library.used.clear()
+    program._graphs.clear()
+    program._captured(1)
+    assert set(library.used) == {2}
+    untuned = train(emulated_cuda(orders=()), rows=96, activation="relu")
+    assert weights(trained).tobytes() == weights(untuned).tobytes(), "as all candidates of the emulation multiply alike"
+
+
+def test_autotune_keeps_the_first_guess_unless_another_is_clearly_faster() -> None:
+    cuda = emulated_cuda(orders=())
+    cuda.products._library.costs = (1.0, 0.99, 1.2)
+    train(cuda, rows=32, activation="relu", autotune=True)
+    assert {algorithm[:2] for _, algorithm in cuda.choices()["products"]} == {"01"}
+
+
+def test_autotune_passes_over_an_algorithm_that_does_not_run() -> None:
+    cuda = emulated_cuda(orders=())
+    cuda.products._library.costs = (2.0, np.inf, 1.0)
+    train(cuda, rows=32, activation="relu", autotune=True)
+    assert {algorithm[:2] for _, algorithm in cuda.choices()["products"]} == {"03"}
+
+
+def test_choices_are_taken_up_again_without_timing() -> None:
+    first, again = emulated_cuda(orders=()), emulated_cuda(orders=())
+    train(first, rows=64, activation="relu", autotune=True)
+    again.restore(json.loads(json.dumps(first.choices())))
+    train(again, rows=64, activation="relu", autotune=True)
+    assert set(again.products._library.used) == {2} and again.xp.counts["events"] == 0
+    assert again.choices() == first.choices()
+
+
+def test_choices_of_another_library_or_gpu_are_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    first, other = emulated_cuda(orders=()), emulated_cuda(orders=())
+    train(first, rows=64, activation="relu", autotune=True)
+    kept = first.choices()
+    with caplog.at_level("WARNING", "gpunet"):
+        other.restore({**kept, "cublaslt": 120000})
+    assert "not tuned as before" in caplog.text and not other.products.chosen
+    altered = [[key, "00" * 64] for key, _ in kept["products"][:-1]] + [[kept["products"][-1][0], "0a"]]
+    other.restore({**kept, "products": altered})  # the library refuses these
+    train(other, rows=64, activation="relu")
+    assert set(other.products._library.used) == {0} and other.choices() == {}
 
 
 def test_products_of_every_layout_agree() -> None:

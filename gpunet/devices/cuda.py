@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..errors import DeviceError
 from . import cublaslt, environment
-from .base import Device, Memory
+from .base import PRECISIONS, Device, Memory
 from .cuda_kernels import KERNELS, c_name, lanes
 from .launcher import BEYOND, INDEX, Launcher
 
@@ -34,13 +34,14 @@ class CUDA(Device):
         self.name = f"cuda:{index}"
         self._device = cupy.cuda.Device(index)
         self.capturing, self.captures = False, kernels
+        self.products: Any = cublaslt.NoProducts()
         if kernels:
             with self._device:
                 self.workspace = cupy.empty(cublaslt.WORKSPACE, np.uint8)
                 self.launcher = Launcher(cupy, self._device)
-                self.products = (
-                    cublaslt.NoProducts() if lt is None else cublaslt.Products(lt, cupy, self.workspace)
-                )
+                if lt is not None:
+                    self.products = cublaslt.Products(lt, cupy, self.workspace, self.gpu)
+                    self.precisions = PRECISIONS
             self.kernels = {name: partial(kernel, self) for name, kernel in KERNELS.items()}
 
     # ------------------------------------------------------------------ what kernels need
@@ -58,6 +59,23 @@ class CUDA(Device):
         if found[BEYOND]:
             self.launcher.reset()
             raise IndexError(f"{name}: index {found[INDEX]} is out of range for {length} rows")
+
+    @contextmanager
+    def computing(self, *, precision: str = "float32", autotune: bool = False) -> Iterator[None]:
+        self.check_precision(precision)
+        products = self.products
+        before = products.precision, products.autotune
+        products.precision, products.autotune = precision, autotune
+        try:
+            yield
+        finally:
+            products.precision, products.autotune = before
+
+    def choices(self) -> dict[str, Any]:
+        return self.products.choices()
+
+    def restore(self, choices: Mapping[str, Any]) -> None:
+        self.products.restore(choices)
 
     def check_finite(self, x: Any) -> None:
         """Everything after this stops, on the device, unless all of x is finite."""
@@ -124,9 +142,13 @@ class CUDA(Device):
             out[flat[once]] += g[once]
 
     @property
+    def gpu(self) -> str:
+        """What the card is called."""
+        return str(self.xp.cuda.runtime.getDeviceProperties(self.index)["name"].decode())
+
+    @property
     def description(self) -> str:
-        properties = self.xp.cuda.runtime.getDeviceProperties(self.index)
-        return f"{self.name} ({properties['name'].decode()}, {self.memory().total / 2**30:.0f} GiB)"
+        return f"{self.name} ({self.gpu}, {self.memory().total / 2**30:.0f} GiB)"
 
 
 def open_cuda(index: int) -> CUDA:

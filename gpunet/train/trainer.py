@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,13 @@ class Trainer:
         metrics: names from gpunet.metrics, or functions (y_true, outputs) -> float, whose attribute greater_is_better
             must say which way is better if they are to choose the best epoch. By default the loss's usual ones.
         compile: run whole steps as programs (gpunet.graph); False runs op by op, with the same bits.
+        precision: of products of float32 matrices, in training and evaluation: "float32", or on an NVIDIA GPU "tf32" or
+            "bf16", which round the factors to 10 or 7 bits after the point for the tensor cores and sum in float32
+            (cuBLASLt's COMPUTE_32F_FAST_TF32, _FAST_16BF). Weights, activations, gradients and what the optimizer
+            remembers stay float32 in either: the weights are their own masters, and no loss is scaled.
+        autotune: time the GPU library's algorithms for each product once, before the step is captured. Two runs may
+            choose differently and then differ in the last bits; `device.choices()` is the choice, as plain data that
+            `device.restore` takes. Nothing to choose, and nothing done, on the CPU.
     """
 
     def __init__(
@@ -61,8 +68,12 @@ class Trainer:
         seed: int = 0,
         metrics: Sequence[str | Callable[..., float]] | None = None,
         compile: bool = True,
+        precision: str = "float32",
+        autotune: bool = False,
     ) -> None:
         self.device, self.seed = open_device(device), int(seed)
+        self.device.check_precision(precision)
+        self.precision, self.autotune = precision, autotune
         self.model = model.initialize(self.seed).to(self.device)
         self.loss = losses.get(loss) if isinstance(loss, str) else loss
         self.optimizer: Any = optim.get(optimizer)() if isinstance(optimizer, str) else optimizer
@@ -163,7 +174,8 @@ class Trainer:
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         """Ctrl-C waits for the step, an error is told to the callbacks, and overflow is left to the steps to find."""
-        with _interruptible(self), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+        with _interruptible(self), quiet, self._computing():
             try:
                 yield
             except BaseException:
@@ -331,12 +343,17 @@ class Trainer:
 
     def predict(self, x: Any, *, batch_size: int = ROWS) -> npt.NDArray[Any]:
         """The model's outputs (logits, values) for rows x, as a NumPy array."""
-        return self._forward(load(x, self.device, self.dtype), batch_size)
+        with self._computing():
+            return self._forward(load(x, self.device, self.dtype), batch_size)
 
     @no_grad()
     def evaluate(self, data: Any, *, batch_size: int = ROWS) -> dict[str, float]:
         """The loss and every metric over (x, y) or (x, y, weight)."""
-        return self._evaluate(self._batches(_parts(data, "evaluate")), batch_size)
+        with self._computing():
+            return self._evaluate(self._batches(_parts(data, "evaluate")), batch_size)
+
+    def _computing(self) -> AbstractContextManager[None]:
+        return self.device.computing(precision=self.precision, autotune=self.autotune)
 
     def _outputs(self, data: Batches, batch_size: int = ROWS) -> npt.NDArray[Any]:
         assert data.x is not None
