@@ -18,7 +18,7 @@ from gpunet.devices import Device, environment
 from gpunet.devices.cpu import CPU
 from gpunet.devices.cublaslt import BGRADA, BIAS
 from gpunet.devices.cuda import CUDA, open_cuda
-from gpunet.engine import mode, tensor
+from gpunet.engine import mode, op, tensor
 from gpunet.errors import ConfigError, DivergedError, RangeError
 from gpunet.graph import compile
 from gpunet.graph.captured import STEPS_A_LAUNCH, CapturedProgram
@@ -233,17 +233,94 @@ def test_a_row_out_of_range_is_told_after_the_launch(cuda: Any) -> None:
 
 
 def test_what_has_no_kernel_is_done_by_python_between_graphs(cuda: Any) -> None:
+    @op(shape=ops.same)
+    def doubled(dev: Device, out: Any, x: Any) -> None:
+        out[...] = 2 * x
+
     x, n = tensor(np.arange(6.0).reshape(2, 3), device=cuda), tensor(np.zeros(()), device=cuda)
 
     def step() -> None:
-        x.assign(ops.pad(x, widths=((0, 0), (1, 0)))[:, :3] + 1.0)
+        x.assign(doubled(x) + 1.0)
         n.assign(n + 1.0)
 
     step_of = compile(step)
     assert step_of.run(4) == 4
     (program,) = step_of.programs[()]
-    assert program.callbacks and len(program._segments) == len(program.callbacks) + 1  # type: ignore[attr-defined]
-    assert n.item() == 4 and x.tolist() == [[1, 2, 3], [1, 2, 3]]
+    assert program.callbacks == ["doubled[2, 3]"] and len(program._segments) == 2  # type: ignore[attr-defined]
+    assert n.item() == 4 and x.tolist() == [[15, 31, 47], [63, 79, 95]]
+
+
+# ---------------------------------------------------------------- nothing calls back
+
+CODES = np.random.default_rng(1).integers(0, 10, (64, 3))
+X = np.random.default_rng(2).normal(size=(64, 8)).astype(np.float32)
+CLASSES = np.random.default_rng(3).integers(0, 4, 64)
+VALUES = np.abs(np.random.default_rng(4).normal(size=(64, 4))).astype(np.float32)
+WEIGHTS = np.random.default_rng(5).random(64).astype(np.float32)
+
+
+def between(kind: str, **how: Any) -> nn.Module:
+    return nn.Sequential(nn.Linear(8, 16), getattr(nn, kind)(**how), nn.Linear(16, 4))
+
+
+# fmt: off
+LAYERS: dict[str, Any] = {  # layer -> a net with it, and rows for it if they are not X
+    **{name: (lambda name=name: between(name),) for name in (
+        "ReLU", "SELU", "Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "Mish", "Identity", "LeakyReLU", "ELU", "Dropout",
+    )},
+    "BatchNorm1d": (lambda: between("BatchNorm1d", features=16),),
+    "LayerNorm":   (lambda: between("LayerNorm", features=16),),
+    "Linear":      (lambda: nn.Sequential(nn.Linear(8, 4, bias=False)), X.view(np.uint8)[:, :8]),
+    "Maxout":      (lambda: nn.Sequential(nn.Maxout(8, 4, pieces=3)),),
+    "Residual":    (lambda: nn.Sequential(nn.Residual(nn.MLP(8, 4, 8)), nn.Linear(8, 4)),),
+    "Flatten":     (lambda: nn.Sequential(nn.Flatten(), nn.Linear(8, 4)), X.reshape(64, 2, 4)),
+    "Embedding":   (lambda: nn.Sequential(nn.Embedding(10, 5), nn.Flatten(), nn.Linear(15, 4)), CODES),
+    "Sequential":  (lambda: nn.Sequential(nn.Embedding(10, 5), nn.Flatten(), nn.Linear(15, 4)), CODES.astype(np.uint8)),
+    "MLP":         (lambda: nn.MLP(8, 16, 16, 4, activation="gelu", norm="layer", dropout=0.1),),
+}
+TARGETS: dict[str, Any] = {  # loss -> targets, with and without weights
+    "cross_entropy": (CLASSES, CLASSES.astype(np.uint8), CLASSES.astype(np.int32), VALUES), "hinge": (CLASSES,),
+    "bce_with_logits": ((VALUES > 0.5).astype(np.float32),), "bce": ((VALUES > 0.5).astype(np.float32),),
+    "mse": (VALUES,), "mae": (VALUES,), "huber": (VALUES,), "poisson": (np.floor(VALUES),), "quantile": (VALUES,),
+}
+CALLS_BACK = {"lbfgs": "its line search asks for the loss in the middle of a step, so that Python leads"}
+# fmt: on
+
+
+def called_back(net: nn.Module, x: Any = X, y: Any = CLASSES, *, loss: str = "cross_entropy", rule: Any = None, **fit: Any) -> Any:
+    trainer = Trainer(net, loss, rule or optim.SGD(lr=1e-3), device=emulated_cuda(orders=()), metrics=[])
+    data = (x, *y) if isinstance(y, tuple) else (x, y)
+    trainer.fit(data, epochs=1, **{"batch_size": 32, "show_progress": False, **fit})
+    return trainer.compiles, [program.callbacks for program in programs(trainer)]
+
+
+@pytest.mark.parametrize("layer", sorted(n for n, made in nn.module.LAYERS.items() if made.__module__.startswith("gpunet.")))
+def test_no_layer_calls_back(layer: str) -> None:
+    net, *x = LAYERS[layer]
+    assert called_back(net(), *x) == (True, [[]])
+
+
+@pytest.mark.parametrize("loss", sorted(losses.LOSSES))
+def test_no_loss_calls_back(loss: str) -> None:
+    for targets in TARGETS[loss]:
+        for y in (targets, (targets, WEIGHTS)):
+            assert called_back(nn.MLP(8, 4), y=y, loss=loss) == (True, [[]])
+
+
+@pytest.mark.parametrize("rule", sorted(optim.OPTIMIZERS))
+def test_no_optimizer_calls_back(rule: str) -> None:
+    make, every = optim.OPTIMIZERS[rule], {"match": "*bias", "weight_decay": 0.0, "lr_factor": 0.5}
+    how = {"schedule": "one_cycle", "clip_norm": 1.0, "clip_value": 0.1, "weight_decay": 0.01, "groups": [every]}
+    if rule in CALLS_BACK:
+        assert called_back(nn.MLP(8, 4), rule=make(), batch_size=64)[1] == []
+        return
+    for settings in ({}, how):
+        assert called_back(nn.MLP(8, 16, 4), rule=make(lr=1e-3, **settings)) == (True, [[]])
+
+
+def test_no_way_of_training_calls_back() -> None:
+    for how in ({"average": 0.9}, {"accumulate": 2}, {"accumulate": 3, "average": 0.99}):
+        assert called_back(nn.MLP(8, 16, 4), y=(CLASSES, WEIGHTS), **how) == (True, [[]])
 
 
 # ---------------------------------------------------------------- products

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .. import ops, rng
 from ..devices import Device
 from ..engine import Tensor
 from ..errors import DataError, ShapeError
+
+
+WHOLE = (np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64))  # integers that kernels know
 
 
 class Batches:
@@ -85,7 +89,12 @@ class Batches:
 
 
 def load(array: Any, device: Device, dtype: Any) -> Tensor:
-    """Rows on the device: floats in the model's dtype; integers (classes, codes, pixels) as they are."""
+    """Rows on the device: floats in the model's dtype; bytes (pixels) and int32 as they are, other integers as int64."""
+    return Tensor(device.upload(as_rows(array, dtype)), device)
+
+
+def as_rows(array: Any, dtype: Any) -> npt.NDArray[Any]:
+    """The array that `load` uploads."""
     host = np.ascontiguousarray(array.numpy() if isinstance(array, Tensor) else array)
     if host.dtype.kind not in "fiub":
         raise DataError(f"numbers wanted, got an array of {host.dtype}. Tables with text go through gpunet.tabular")
@@ -93,4 +102,4 @@ def load(array: Any, device: Device, dtype: Any) -> Tensor:
         raise DataError("no rows to train on or evaluate")
     if host.dtype.kind == "b" or (host.dtype.kind == "f" and host.dtype != dtype):
         host = host.astype(dtype)
-    return Tensor(device.upload(host), device)
+    return host if host.dtype.kind == "f" or host.dtype in WHOLE else host.astype(np.int64)

@@ -217,6 +217,8 @@ class Trainer:
         x, y, weight = parts
         if losses.takes_values(self.loss) and np.asarray(y).dtype.kind in "iub":
             y = np.asarray(y, self.dtype)
+        elif np.asarray(y).dtype.kind in "iu":
+            y = np.asarray(y, np.int64)
         return Batches(x, y, weight, device=self.device, dtype=self.dtype, seed=self.seed)
 
     def _run_epoch(
