@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -34,9 +35,10 @@ class EmulatedCupy(StandInCupy):
         self.stream = Stream(self)
         self.cuda: Any = SimpleNamespace(
             Device=counting_device(self), runtime=StandInCupy.cuda.runtime, Stream=lambda **how: Stream(self, **how),
-            get_current_stream=lambda: self.stream, Event=lambda: Event(self),
-            get_elapsed_time=lambda begin, end: end.at - begin.at,
+            get_current_stream=lambda: self.stream, Event=lambda **how: Event(self, **how),
+            get_elapsed_time=lambda begin, end: end.at - begin.at, alloc_pinned_memory=self.alloc_pinned_memory,
         )  # fmt: skip
+        self.lazy = True  # copies on other streams are done as late as may be, or at once
         self.clock = 0.0  # milliseconds that the device has worked
 
     def do(self, what: str, work: Callable[[], None]) -> None:
@@ -67,6 +69,10 @@ class EmulatedCupy(StandInCupy):
     def asnumpy(self, array: DeviceArray) -> Any:  # type: ignore[override]
         self.outside("a copy to the host", "downloads")
         return StandInCupy.asnumpy(array)
+
+    def alloc_pinned_memory(self, nbytes: int) -> Any:
+        self.counts["pinned"] += 1
+        return (ctypes.c_char * nbytes)()
 
     def ndarray(self, shape: tuple[int, ...], dtype: Any, memptr: Any) -> DeviceArray:
         array, at = memptr
@@ -127,6 +133,25 @@ class Stream:
 
     def __init__(self, cupy: EmulatedCupy, non_blocking: bool = False) -> None:
         self.cupy, self.non_blocking = cupy, non_blocking
+        self.queue: list[Callable[[], None]] = []
+        self.done, self.turn = 0, threading.RLock()
+
+    def later(self, work: Callable[[], None]) -> None:
+        assert self.non_blocking, "the null stream would wait for it"
+        self.cupy.counts["copies beside the work"] += 1
+        self.queue.append(work)
+        if not self.cupy.lazy:
+            self.reach(len(self.queue))
+
+    def reach(self, end: int) -> None:
+        """All that was queued up to `end` has been done."""
+        with self.turn:
+            while self.done < end:
+                self.queue[self.done]()
+                self.done += 1
+
+    def wait_event(self, event: Event) -> None:
+        event.reach()
 
     def __enter__(self) -> Stream:
         self.before, self.cupy.stream = self.cupy.stream, self
@@ -150,17 +175,24 @@ class Stream:
 
 
 class Event:
-    """cupy.cuda.Event on the current stream."""
+    """cupy.cuda.Event."""
 
-    def __init__(self, cupy: EmulatedCupy) -> None:
-        self.cupy, self.at, self.done = cupy, 0.0, False
+    def __init__(self, cupy: EmulatedCupy, disable_timing: bool = False) -> None:
+        self.cupy, self.disable_timing = cupy, disable_timing
 
-    def record(self) -> None:
-        self.cupy.outside("an event that is timed", "events")
-        self.at = self.cupy.clock
+    def record(self, stream: Stream | None = None) -> None:
+        if not self.disable_timing:
+            self.cupy.outside("an event that is timed", "timed events")
+        self.stream = stream or self.cupy.stream
+        self.end, self.at = len(self.stream.queue), self.cupy.clock
+
+    def reach(self) -> None:
+        self.stream.reach(self.end)
 
     def synchronize(self) -> None:
-        self.cupy.outside("waiting for an event", "synchronisations")
+        if not self.disable_timing:
+            self.cupy.outside("waiting for an event", "synchronisations")
+        self.reach()
 
 
 class Graph:

@@ -250,6 +250,63 @@ def test_what_has_no_kernel_is_done_by_python_between_graphs(cuda: Any) -> None:
     assert n.item() == 4 and x.tolist() == [[15, 31, 47], [63, 79, 95]]
 
 
+# ---------------------------------------------------------------- data that do not fit
+
+
+def fitted(cuda: Any, *, free: int, **how: Any) -> tuple[Any, dict[str, list[float]]]:
+    """A net trained on pixels and weights where the GPU has so much free memory: its weights and history."""
+    cuda._device.mem_info = free, 1 << 30
+    data = digits()
+    x, y = data.x[:333].astype(np.uint8), data.y[:333]
+    trainer = Trainer(nn.MLP(64, 32, 10, dropout=0.1), device=cuda, seed=0)
+    weight = np.linspace(0.5, 1.5, 333, dtype=np.float32)
+    history = trainer.fit(
+        (x, y, weight), validation=(x[:50], y[:50]), epochs=3, batch_size=32, show_progress=False, restore_best=False, **how
+    )
+    return weights(trainer), dict(history)
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_streamed_data_train_to_the_same_bits(lazy: bool, accumulate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpunet.data.batches.STAGE_BYTES", 3 * 32 * 76)  # three batches at once
+    monkeypatch.setattr("gpunet.train.trainer.CHUNK_SECONDS", 1e9)
+    made = []
+    for free in (1 << 30, 1000):
+        cuda = emulated_cuda(orders=())
+        cuda.xp.lazy = lazy
+        made.append(fitted(cuda, free=free, accumulate=accumulate))
+        sent = cuda.xp.counts["copies beside the work"], cuda.xp.counts["pinned"]
+        assert sent == ((0, 0) if free > 1000 else (3 * 4 * 3, 2 * 3))  # epochs, groups, and x, y and weight
+    assert made[0][0].tobytes() == made[1][0].tobytes() and made[0][1] == made[1][1]
+
+
+def test_the_emulation_sees_rows_that_were_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpunet.data.batches.STAGE_BYTES", 3 * 32 * 76)
+    monkeypatch.setattr(CUDA, "follow", lambda self, ticket: None)
+    with pytest.raises(Exception, match="not finite|out of range|diverged"):
+        fitted(emulated_cuda(orders=()), free=1000)
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def test_metrics_are_made_on_the_device(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs stay there: what is read back is one number for each figure."""
+    rows = np.random.default_rng(0).normal(size=(5000, 64)).astype(np.float32)
+    classes, values = rows[:, :10].argmax(axis=1), rows[:, :3]
+    for loss, y, names in (("cross_entropy", classes, ["accuracy"]), ("mse", values, ["rmse", "mae"])):
+        found = []
+        for device in (cuda, CPU(native=False)):
+            trainer = Trainer(nn.MLP(64, 16, 10 if y.ndim == 1 else 3), loss, device=device, seed=0, metrics=names)
+            sizes: list[int] = []
+            download = type(device).download
+            monkeypatch.setattr(type(device), "download", lambda self, a, d=download, s=sizes: (s.append(a.size), d(self, a))[1])
+            found.append(trainer.evaluate((rows, y)))
+            assert max(sizes) == 1
+        assert list(found[0]) == ["loss", *names] and found[0] == pytest.approx(found[1], rel=1e-5)
+
+
 # ---------------------------------------------------------------- nothing calls back
 
 CODES = np.random.default_rng(1).integers(0, 10, (64, 3))
@@ -412,7 +469,7 @@ def test_choices_are_taken_up_again_without_timing() -> None:
     train(first, rows=64, activation="relu", autotune=True)
     again.restore(json.loads(json.dumps(first.choices())))
     train(again, rows=64, activation="relu", autotune=True)
-    assert set(again.products._library.used) == {2} and again.xp.counts["events"] == 0
+    assert set(again.products._library.used) == {2} and again.xp.counts["timed events"] == 0
     assert again.choices() == first.choices()
 
 

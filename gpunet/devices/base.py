@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -90,6 +90,23 @@ class Device:
     def memory(self) -> Memory | None:
         """Free and total memory, where the device can tell."""
         return None
+
+    # ------------------------------------------------------------------ rows that come while it works
+
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Host memory that `send` can copy from while the device works."""
+        return np.empty(shape, dtype)
+
+    def send(self, pairs: Sequence[tuple[Any, npt.NDArray[Any]]]) -> Any:
+        """Begin to copy pinned arrays into some of this device's: pairs (to, from). The ticket is for `follow` and `wait`."""
+        for to, source in pairs:
+            to[...] = self.upload(source)
+
+    def follow(self, ticket: Any) -> None:
+        """What the device is asked for from now on comes after what was sent."""
+
+    def wait(self, ticket: Any) -> None:
+        """Wait here until what was sent is there."""
 
     # ------------------------------------------------------------------ how matrices are multiplied
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -34,6 +34,7 @@ class CUDA(Device):
         self.name = f"cuda:{index}"
         self._device = cupy.cuda.Device(index)
         self.capturing, self.captures = False, kernels
+        self._copies: Any = None  # the stream of `send`
         self.products: Any = cublaslt.NoProducts()
         if kernels:
             with self._device:
@@ -118,6 +119,32 @@ class CUDA(Device):
                 "memory (nvidia-smi lists them)"
             ) from error
 
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        size = math.prod(shape)
+        memory = self.xp.cuda.alloc_pinned_memory(max(size * np.dtype(dtype).itemsize, 1))
+        return np.frombuffer(memory, dtype, size).reshape(shape)
+
+    def send(self, pairs: Sequence[tuple[Any, npt.NDArray[Any]]]) -> Any:
+        cuda = self.xp.cuda
+        with self._device:
+            if self._copies is None:
+                self._copies = cuda.Stream(non_blocking=True)
+            read, sent = cuda.Event(disable_timing=True), cuda.Event(disable_timing=True)
+            read.record()  # whatever still reads what is to be written over
+            self._copies.wait_event(read)
+            for to, source in pairs:
+                to.set(source, stream=self._copies)
+            sent.record(self._copies)
+        return sent
+
+    def follow(self, ticket: Any) -> None:
+        with self._device:
+            self.xp.cuda.get_current_stream().wait_event(ticket)
+
+    def wait(self, ticket: Any) -> None:
+        if ticket is not None:
+            ticket.synchronize()
+
     def download(self, array: Any) -> npt.NDArray[Any]:
         return self.xp.asnumpy(array)
 
@@ -125,8 +152,11 @@ class CUDA(Device):
         self._device.synchronize()
 
     def memory(self) -> Memory:
+        """What CuPy keeps for the next array is free, too."""
+        with self._device:
+            kept = self.xp.get_default_memory_pool().free_bytes()
         free, total = self._device.mem_info
-        return Memory(int(free), int(total))
+        return Memory(int(free + kept), int(total))
 
     def scatter_add(self, out: Any, rows: Any, g: Any) -> None:
         """Pass k adds the k-th use of each row: CuPy's own add.at uses atomics, whose order changes the bits."""

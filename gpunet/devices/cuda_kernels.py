@@ -426,7 +426,8 @@ def unslice(cuda: CUDA, out: Any, g: Any, *, index: Any, shape: tuple[int, ...])
 
 def _place(cuda: CUDA, out: Any, x: Any, along: Sequence[tuple[int, int]], value: float) -> Any:
     """x in `out` at start, start + step, ... of each axis, and `value` around it."""
-    word, axes = _words(out, x), []
+    word = _words(out, x)
+    axes: list[tuple[int, int, int, int]] = []
     for n, count, (start, step) in zip(out.shape, x.shape, along, strict=True):
         if axes and (start, step, n) == (0, 1, count):  # whole: one axis with the one before it
             before_n, before_count, before_start, before_step = axes.pop()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import losses, ops, optim
-from ..data.batches import Batches, load
+from ..data.batches import Batches, as_rows, batches
 from ..data.splits import split
 from ..devices import Device
 from ..devices import device as open_device
@@ -136,6 +136,7 @@ class Trainer:
         self._begin(epochs, len(sizes), monitor, patience, restore_best, held_out is not None)
         self._average = optim.WeightAverage(self.optimizer, decay=average) if average is not None else None
         self._programs, self._pace = {}, {}
+        self._measured = data.first(MEASURED_ROWS)
         self._callbacks = [*([self._best] if self._best else []), *callbacks, *progress(show_progress)]
         started = time.perf_counter()
         with self._guarded():
@@ -219,26 +220,27 @@ class Trainer:
             y = np.asarray(y, self.dtype)
         elif np.asarray(y).dtype.kind in "iu":
             y = np.asarray(y, np.int64)
-        return Batches(x, y, weight, device=self.device, dtype=self.dtype, seed=self.seed)
+        return batches(x, y, weight, device=self.device, dtype=self.dtype, seed=self.seed)
 
     def _run_epoch(
         self, data: Batches, sizes: list[int], accumulate: int, held_out: Batches | None, shuffle: bool
     ) -> None:
         self._tell("on_epoch_begin", self.epoch)
         data.shuffle(self.epoch) if shuffle else data.rewind()
+        data.begin(sizes)
         self.model.train()
         began = time.perf_counter()
         self._total.value[...] = 0  # in place, as the batches' order: programs have nothing to adopt
         at = 0
         while at < len(sizes) and self._stop != "interrupted":
             self._tell("on_chunk_begin", self.step)
-            at += self._run_chunk(data, sizes[at:], accumulate)
+            at += self._run_chunk(data, sizes[at : _end(at, data.ready(at))], accumulate)
             self._tell("on_chunk_end", self.step)
         seen = sum(sizes[:at])
         self.speed = seen / max(time.perf_counter() - began, 1e-9)
         if not seen:  # interrupted before the first step: there is nothing to tell
             return
-        logs = {"loss": self._total.item() / seen} | self._measure(data) | self._validate(held_out)
+        logs = {"loss": self._total.item() / seen} | self._measure() | self._validate(held_out)
         self.optimizer.epoch_end(logs.get("val_loss", logs["loss"]))
         self.history.add(logs)
         self._tell("on_epoch_end", self.epoch, logs)
@@ -345,8 +347,10 @@ class Trainer:
 
     def predict(self, x: Any, *, batch_size: int = ROWS) -> npt.NDArray[Any]:
         """The model's outputs (logits, values) for rows x, as a NumPy array."""
+        rows = as_rows(x, self.dtype)
+        pieces = (rows[at : at + batch_size] for at in range(0, len(rows), batch_size))
         with self._computing():
-            return self._forward(load(x, self.device, self.dtype), batch_size)
+            return self._forward.joined((Tensor(self.device.upload(p), self.device) for p in pieces), len(rows)).numpy()
 
     @no_grad()
     def evaluate(self, data: Any, *, batch_size: int = ROWS) -> dict[str, float]:
@@ -357,31 +361,25 @@ class Trainer:
     def _computing(self) -> AbstractContextManager[None]:
         return self.device.computing(precision=self.precision, autotune=self.autotune)
 
-    def _outputs(self, data: Batches, batch_size: int = ROWS) -> npt.NDArray[Any]:
-        assert data.x is not None
-        return self._forward(data.x, batch_size)
-
     def _evaluate(self, data: Batches, batch_size: int = ROWS) -> dict[str, float]:
-        outputs = self._outputs(data, batch_size)
-        if data.y is None:
+        z, (y, weight) = self._forward.joined(data.pieces(batch_size), data.rows), data.answers()
+        if y is None:
             raise ShapeError("evaluate: the data have no targets; give (x, y)")
-        z = Tensor(self.device.upload(outputs), self.device)
-        loss = self.loss(z, data.y) if data.weight is None else self.loss(z, data.y, weight=data.weight)
-        return {"loss": loss.item()} | self._judge(data, outputs)
+        loss = self.loss(z, y) if weight is None else self.loss(z, y, weight=weight)
+        return {"loss": loss.item()} | self._judge(z, y, weight)
 
-    def _judge(self, data: Batches, outputs: npt.NDArray[Any]) -> dict[str, float]:
-        assert data.y is not None
-        y, weight = data.y.numpy(), None if data.weight is None else data.weight.numpy()
-        return {name: score(y, outputs, weight) for name, score in self.scores.items()}
+    def _judge(self, z: Tensor, y: Tensor, weight: Tensor | None) -> dict[str, float]:
+        return {name: score.of(y, z, weight) for name, score in self.scores.items()}
 
     @no_grad()
-    def _measure(self, data: Batches) -> dict[str, float]:
+    def _measure(self) -> dict[str, float]:
         """The metrics on training rows, at most MEASURED_ROWS of them: another forward pass must not double the time."""
-        if not self.scores:
+        part = self._measured
+        y, weight = part.answers()
+        if not self.scores or y is None:
             return {}
-        part = data.first(MEASURED_ROWS)
         with self._averaged():
-            return self._judge(part, self._outputs(part))
+            return self._judge(self._forward.joined(part.pieces(ROWS), part.rows), y, weight)
 
     @no_grad()
     def _validate(self, held_out: Batches | None) -> dict[str, float]:
@@ -434,6 +432,10 @@ def _parts(data: Any, what: str) -> list[Any]:
     if not 2 <= len(parts) <= 3:
         raise ConfigError(f"{what}: (x, y) or (x, y, weight) wanted, got {type(data).__name__}")
     return parts + [None] * (3 - len(parts))
+
+
+def _end(at: int, steps: int | None) -> int | None:
+    return None if steps is None else at + steps
 
 
 def _shares(batches: Sequence[Any]) -> list[Any]:
