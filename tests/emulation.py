@@ -21,6 +21,10 @@ class NotCapturable(RuntimeError):
     """What CuPy says of a call that a stream in capture refuses."""
 
 
+class OutOfMemoryError(MemoryError):
+    """CuPy's."""
+
+
 class EmulatedCupy(StandInCupy):
     """A launch of a kind not seen before (kernel, grid, shapes) goes in all these `orders` of threads, on guarded copies,
     and must give the same bits; others go once and in place, in one order after another.
@@ -38,6 +42,7 @@ class EmulatedCupy(StandInCupy):
             get_current_stream=lambda: self.stream, Event=lambda **how: Event(self, **how),
             get_elapsed_time=lambda begin, end: end.at - begin.at, alloc_pinned_memory=self.alloc_pinned_memory,
         )  # fmt: skip
+        self.largest = 1 << 40  # bytes: a larger array does not fit
         self.lazy = True  # copies on other streams are done as late as may be, or at once
         self.clock = 0.0  # milliseconds that the device has worked
 
@@ -64,7 +69,18 @@ class EmulatedCupy(StandInCupy):
 
     def asarray(self, array: Any) -> DeviceArray:  # type: ignore[override]
         self.outside("a copy from the host", "uploads")
+        self.check_fits(np.asarray(array).nbytes)
         return to_device(aligned(np.asarray(array)))  # as CuPy's memory is, so that addresses are equally round in each run
+
+    def empty(self, shape: Any, dtype: Any) -> DeviceArray:
+        self.outside("cupy.empty", "array functions")
+        made = to_device(np.empty(shape, dtype))
+        self.check_fits(made.nbytes)
+        return made
+
+    def check_fits(self, nbytes: int) -> None:
+        if nbytes > self.largest:
+            raise OutOfMemoryError(f"Out of memory allocating {nbytes} bytes")
 
     def asnumpy(self, array: DeviceArray) -> Any:  # type: ignore[override]
         self.outside("a copy to the host", "downloads")

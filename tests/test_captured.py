@@ -19,7 +19,7 @@ from gpunet.devices.cpu import CPU
 from gpunet.devices.cublaslt import BGRADA, BIAS
 from gpunet.devices.cuda import CUDA, open_cuda
 from gpunet.engine import mode, op, tensor
-from gpunet.errors import ConfigError, DivergedError, RangeError
+from gpunet.errors import ConfigError, DivergedError, OutOfMemoryError, RangeError
 from gpunet.graph import compile
 from gpunet.graph.captured import STEPS_A_LAUNCH, CapturedProgram
 from gpunet.graph.compile import Compiled
@@ -64,7 +64,7 @@ class LossOfEachStep:
 def train(
     device: Device, *, rule: Any = None, rows: int = 32 * FIRST, epochs: int = 1, callbacks: Any = (),
     compile: bool = True, poison: int | None = None, classes: int = 10, precision: str = "float32",
-    autotune: bool = False, **net: Any,
+    autotune: bool = False, accumulate: int = 1, batch: int = 32, **net: Any,
 ) -> Trainer:  # fmt: skip
     data = digits()
     x = (data.x[:rows] / 16).astype(np.float32)
@@ -76,7 +76,9 @@ def train(
         model, losses.cross_entropy, rule, device=device, seed=0, compile=compile, metrics=[], precision=precision,
         autotune=autotune,
     )  # fmt: skip
-    trainer.fit((x, data.y[:rows]), epochs=epochs, batch_size=32, show_progress=False, callbacks=callbacks)
+    trainer.fit(
+        (x, data.y[:rows]), epochs=epochs, batch_size=batch, show_progress=False, callbacks=callbacks, accumulate=accumulate
+    )
     return trainer
 
 
@@ -286,6 +288,73 @@ def test_the_emulation_sees_rows_that_were_not_waited_for(monkeypatch: pytest.Mo
     monkeypatch.setattr(CUDA, "follow", lambda self, ticket: None)
     with pytest.raises(Exception, match="not finite|out of range|diverged"):
         fitted(emulated_cuda(orders=()), free=1000)
+
+
+# ---------------------------------------------------------------- too little memory
+
+
+class Fills:
+    """Nothing larger than so many bytes fits from the first step on."""
+
+    def __init__(self, cuda: CUDA, nbytes: int) -> None:
+        self.cuda, self.nbytes = cuda, nbytes
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        self.cuda.xp.largest = self.nbytes
+
+
+def test_out_of_memory_halves_the_micro_batch_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    made, how = {}, {"rows": 512, "batch": 256, "activation": "relu"}
+    for parts in (1, 2, 4):
+        trained = train(emulated_cuda(orders=()), accumulate=parts, **how)
+        (program,) = programs(trained)
+        made[parts] = program.plan.arena_bytes, weights(trained)
+    assert made[1][0] > made[2][0] > made[4][0]
+    for parts in (2, 4):
+        cuda = emulated_cuda(orders=())
+        with caplog.at_level("WARNING", "gpunet"):
+            trained = train(cuda, callbacks=[Fills(cuda, made[parts][0])], **how)
+        lines = [record.message for record in caplog.records if "out of memory" in record.message]
+        assert lines[-1].startswith(
+            f"out of memory with {512 // parts} rows at once: a step of 256 rows is made of {parts} micro-batches"
+        )
+        assert len(lines) == (1 if parts == 2 else 1 + 2)
+        assert weights(trained).tobytes() == made[parts][1].tobytes(), "as if it had been asked for"
+        np.testing.assert_allclose(weights(trained), made[1][1], rtol=1e-3, atol=1e-5)
+
+
+def test_out_of_memory_in_the_middle_of_a_training_repeats_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eagerly, where half of a step may have been done: it goes back, batch cursor and dropout's counter too."""
+    net = {"activation": "relu", "dropout": 0.2}
+    whole = train(CPU(native=False), compile=False, accumulate=2, **net)
+    plain, failed = Trainer._loss, []
+
+    def fails_once(self: Trainer, x: Any, y: Any, weight: Any) -> Any:
+        made = plain(self, x, y, weight)
+        if self.step == 0 and not failed:
+            failed.append(1)
+            raise MemoryError("planted")
+        return made
+
+    monkeypatch.setattr(Trainer, "_loss", fails_once)
+    again = train(CPU(native=False), compile=False, **net)
+    assert failed and again.step == FIRST and weights(again).tobytes() == weights(whole).tobytes()
+
+
+def test_out_of_memory_with_batch_norm_is_an_error() -> None:
+    cuda = emulated_cuda(orders=())
+    said = r"(?s)cuda:0: out of memory.*32 rows .* change batch norm's statistics.*batch_size"
+    with pytest.raises(OutOfMemoryError, match=said):
+        train(cuda, norm="batch", callbacks=[Fills(cuda, 10_000)])
+
+
+def test_a_row_that_does_not_fit_is_an_error() -> None:
+    cuda = emulated_cuda(orders=())
+    rule = optim.SGD(lr=0.1)
+    data = np.zeros((4, 1 << 12), np.float32), np.zeros(4, np.int64)
+    trainer = Trainer(nn.MLP(1 << 12, 64, 2), optimizer=rule, device=cuda, metrics=[])
+    with pytest.raises(OutOfMemoryError, match="cuda:0: out of memory"):
+        trainer.fit(data, epochs=1, batch_size=4, show_progress=False, callbacks=[Fills(cuda, 1 << 17)])
 
 
 # ---------------------------------------------------------------- metrics

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DeviceError
+from ..errors import DeviceError, OutOfMemoryError
 from . import cublaslt, environment
 from .base import PRECISIONS, Device, Memory
 from .cuda_kernels import KERNELS, c_name, lanes
@@ -113,7 +113,7 @@ class CUDA(Device):
             yield
         except MemoryError as error:  # CuPy's is one
             left, total = self.memory()
-            raise DeviceError(
+            raise OutOfMemoryError(
                 f"{self.name}: out of memory: {nbytes / 2**20:,.1f} MiB wanted, {left / 2**20:,.1f} of "
                 f"{total / 2**20:,.1f} MiB free. Use a smaller batch_size or accumulate=, or free other programs' "
                 "memory (nvidia-smi lists them)"

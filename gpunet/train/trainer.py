@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -18,7 +19,7 @@ from ..data.splits import split
 from ..devices import Device
 from ..devices import device as open_device
 from ..engine import Tensor, grad, mode, no_grad, tensor
-from ..errors import ConfigError, ShapeError
+from ..errors import ConfigError, OutOfMemoryError, ShapeError
 from ..graph.compile import Compiled
 from ..nn import BatchNorm1d, Dropout, Module
 from . import diagnose
@@ -26,6 +27,8 @@ from .callbacks import BestWeights, Callback, progress
 from .forward import ROWS, Forward
 from .history import History
 from .scores import scores
+
+log = logging.getLogger("gpunet")
 
 CHUNK_SECONDS = 0.05
 MEASURED_ROWS = 10_000
@@ -125,24 +128,27 @@ class Trainer:
             average: decay of a moving average of the weights, which is what is evaluated and kept.
             show_progress: "auto" (a bar on a terminal, a line an epoch elsewhere), True, False, "bar", "lines".
 
+        Where memory runs out, micro-batches are halved (`accumulate` doubles) until a step fits; one line of the log says so.
+
         Ctrl-C ends training after the current step; the model keeps its best weights. A second one interrupts at once.
 
         Raises:
             DivergedError: the loss or a gradient was not finite; the model stays as before that step.
+            OutOfMemoryError: one row does not fit, or halves would change the result (batch norm, a full-batch optimizer).
         """
         _check_counts(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
         data, held_out = self._load(train, validation)
         sizes = self._sizes(data, batch_size, accumulate, drop_last)
         self._begin(epochs, len(sizes), monitor, patience, restore_best, held_out is not None)
         self._average = optim.WeightAverage(self.optimizer, decay=average) if average is not None else None
-        self._programs, self._pace = {}, {}
+        self._programs, self._pace, self._accumulate = {}, {}, accumulate
         self._measured = data.first(MEASURED_ROWS)
         self._callbacks = [*([self._best] if self._best else []), *callbacks, *progress(show_progress)]
         started = time.perf_counter()
         with self._guarded():
             self._tell("on_train_begin")
             for self.epoch in range(1, epochs + 1):
-                self._run_epoch(data, sizes, accumulate, held_out, shuffle)
+                self._run_epoch(data, sizes, held_out, shuffle)
                 if max_seconds is not None and time.perf_counter() - started > max_seconds:
                     self.stop("time")
                 if self._stop:
@@ -222,9 +228,7 @@ class Trainer:
             y = np.asarray(y, np.int64)
         return batches(x, y, weight, device=self.device, dtype=self.dtype, seed=self.seed)
 
-    def _run_epoch(
-        self, data: Batches, sizes: list[int], accumulate: int, held_out: Batches | None, shuffle: bool
-    ) -> None:
+    def _run_epoch(self, data: Batches, sizes: list[int], held_out: Batches | None, shuffle: bool) -> None:
         self._tell("on_epoch_begin", self.epoch)
         data.shuffle(self.epoch) if shuffle else data.rewind()
         data.begin(sizes)
@@ -234,7 +238,7 @@ class Trainer:
         at = 0
         while at < len(sizes) and self._stop != "interrupted":
             self._tell("on_chunk_begin", self.step)
-            at += self._run_chunk(data, sizes[at : _end(at, data.ready(at))], accumulate)
+            at += self._run_chunk(data, sizes[at : _end(at, data.ready(at))])
             self._tell("on_chunk_end", self.step)
         seen = sum(sizes[:at])
         self.speed = seen / max(time.perf_counter() - began, 1e-9)
@@ -245,24 +249,46 @@ class Trainer:
         self.history.add(logs)
         self._tell("on_epoch_end", self.epoch, logs)
 
-    def _run_chunk(self, data: Batches, sizes: list[int], accumulate: int) -> int:
+    def _run_chunk(self, data: Batches, sizes: list[int]) -> int:
         """As many steps of one size as take about CHUNK_SECONDS; how many they were."""
         size = sizes[0]
         alike = next((i for i, n in enumerate(sizes) if n != size), len(sizes))
         wanted = max(1, min(alike, round(CHUNK_SECONDS / self._pace.get(size, CHUNK_SECONDS))))
         began, before = time.perf_counter(), self.step
-        if self.compiles and not self.optimizer.full_batch:
-            self._run_program(data, size, accumulate, wanted)
-        else:
-            for _ in range(wanted):
-                self._step(data, size, accumulate)
+        try:
+            if self.compiles and not self.optimizer.full_batch:
+                self._run_program(data, size, wanted)
+            else:
+                for _ in range(wanted):
+                    self._step(data, size)
+        except MemoryError as error:
+            self._halve(size, error)  # the same steps again, in the next chunk
         done = self.step - before
-        self._pace[size] = (time.perf_counter() - began) / done
+        if done:
+            self._pace[size] = (time.perf_counter() - began) / done
         return done
 
-    def _run_program(self, data: Batches, size: int, accumulate: int, steps: int) -> None:
+    def _halve(self, size: int, error: MemoryError) -> None:
+        """Twice as many micro-batches from now on, if that keeps the result."""
+        rows = -(-size // self._accumulate)
+        if rows == 1 or self.optimizer.full_batch:
+            raise error
+        if any(isinstance(module, BatchNorm1d) for _, module in self.model.modules()):
+            raise OutOfMemoryError(
+                f"{error}. Half of the {rows} rows at a time would change batch norm's statistics: choose a smaller "
+                "batch_size, or accumulate=, yourself"
+            ) from error
+        self._programs = {}  # with their memory
+        self._accumulate *= 2
+        log.warning(
+            "out of memory with %d rows at once: a step of %d rows is made of %d micro-batches from here on, whose "
+            "gradients are accumulated; the result is the same but for rounding and dropout's masks",
+            rows, size, self._accumulate,
+        )  # fmt: skip
+
+    def _run_program(self, data: Batches, size: int, steps: int) -> None:
         def training_step() -> None:
-            self._step(data, size, accumulate)
+            self._step(data, size)
 
         program = self._programs.setdefault(size, Compiled(training_step))
         done = program.run(steps)
@@ -271,24 +297,25 @@ class Trainer:
             return
         self.step += done
         if done < steps:
-            self._step(data, size, accumulate)  # names what was not finite
+            self._step(data, size)  # names what was not finite
 
-    def _step(self, data: Batches, size: int, accumulate: int) -> None:
+    def _step(self, data: Batches, size: int) -> None:
         """All of a step or nothing: if it fails, statistics and counters that its forward pass moved on go back."""
-        kept = [(t, t.value) for _, t in self.model.named_tensors() if not t.pinned]  # bound anew, never written into
+        moved = [data.cursor, *(t for _, t in self.model.named_tensors() if not t.pinned)]
+        kept = [(t, t.value) for t in moved]  # bound anew, never written into
         try:
-            self._advance(data, size, accumulate)
+            self._advance(data, size)
         except BaseException:
             for t, value in kept:
                 t.value = value
             raise
 
-    def _advance(self, data: Batches, size: int, accumulate: int) -> None:
+    def _advance(self, data: Batches, size: int) -> None:
         """One update from the next `size` rows; in ops alone when it is traced."""
         if self.optimizer.full_batch:
             loss = self._full_batch_step(data, size)
         else:
-            loss, grads, batches = self._value_and_gradient(data, size, accumulate)
+            loss, grads, batches = self._value_and_gradient(data, size)
             if mode.trace is not None:
                 mode.trace.watch(loss)
             else:
@@ -301,11 +328,9 @@ class Trainer:
         if mode.trace is None:
             self.step += 1
 
-    def _value_and_gradient(
-        self, data: Batches, size: int, accumulate: int
-    ) -> tuple[Tensor, list[Tensor | None], list[Any]]:
-        """The loss over the next `size` rows and its gradients, from `accumulate` micro-batches."""
-        batches = [data.next(len(part)) for part in np.array_split(np.arange(size), accumulate) if len(part)]
+    def _value_and_gradient(self, data: Batches, size: int) -> tuple[Tensor, list[Tensor | None], list[Any]]:
+        """The loss over the next `size` rows and its gradients, from so many micro-batches as fit."""
+        batches = [data.next(len(part)) for part in np.array_split(np.arange(size), self._accumulate) if len(part)]
         if len(batches) == 1:
             loss = self._loss(*batches[0])
             return loss, grad(loss, self.optimizer.parameters), batches
