@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .base import address
-from .launcher import WARP
+from .launcher import THREADS, WARP
 
 CUDA = Any  # cuda.CUDA, which imports this file
 
@@ -174,9 +174,58 @@ def _bias_activation(cuda: CUDA, out: Any, z: Any, b: Any, act: str, alpha: floa
 
 # ---------------------------------------------------------------- products
 
+# Our own kernel needs one launch where cuBLASLt needs two or three; beyond so many operations that is no matter.
+SMALL_PRODUCT = 1 << 28
+FEW_TILES = 96  # of 32 x 32: fewer leave too many multiprocessors idle, and tiles are made smaller
+
+
+def _small_product(
+    cuda: CUDA, out: Any, x: Any, y: Any, end: str = "Plain", second: Any = None, third: Any = None, alpha: float = 0.0
+) -> bool:
+    """out = x @ y in one launch of csrc/products.cu, with what its `end` makes of it; False where that is no gain."""
+    if not all(a.dtype == np.float32 and a.size for a in (out, x, y)) or not out.flags.c_contiguous:
+        return False
+    if cuda.products.precision != "float32" or x.ndim != y.ndim or x.ndim not in (2, 3) or x.shape[:-2] != y.shape[:-2]:
+        return False
+    stack, (m, k), n = x.shape[0] if x.ndim == 3 else 1, x.shape[-2:], y.shape[-1]
+    side = 32 if stack * -(-m // 32) * -(-n // 32) >= FEW_TILES else 16
+    grid = -(-n // side), -(-m // side), stack
+    layout = next((found for found in LAYOUTS[end.partition("<")[0]] if None not in _steps(x, y, found)), None)
+    if layout is None or 2 * out.size * k > SMALL_PRODUCT or max(grid[1:]) > MOST_PLACES:
+        return False
+    turns = ", ".join("true" if along_k else "false" for along_k in layout)
+    to_next = (a.strides[0] // a.itemsize if stack > 1 else 0 for a in (x, y))
+    cuda.launcher.launch(
+        "products", f"product<{side}, {turns}, gpunet::{end}>", grid, (THREADS,),
+        out, out if second is None else second, x, y, x if third is None else third, *map(np.int32, (m, n, k)),
+        *map(np.int64, (*_steps(x, y, layout), *to_next)), np.float32(alpha),
+    )  # fmt: skip
+    return True
+
+
+# fmt: off
+LAYOUTS = {  # whether rows of x, and columns of y, lie along k, by what csrc/products.cu has
+    "Plain":      [(True, False), (True, True), (False, False), (False, True)],
+    "Forward":    [(True, False)],
+    "Backward":   [(True, True)],
+    "ColumnSums": [(False, False)],
+}
+# fmt: on
+
+
+def _steps(x: Any, y: Any, along_k: tuple[bool, bool]) -> tuple[int | None, int | None]:
+    """From one line to the next of each, in elements; None where a line's elements are not neighbours."""
+    return _step(x, along_k[0]), _step(y.swapaxes(-1, -2), along_k[1])
+
+
+def _step(a: Any, along_last: bool) -> int | None:
+    axes = list(zip(a.shape[-2:], (s // a.itemsize for s in a.strides[-2:]), strict=True))
+    (lines, step), (length, one) = axes if along_last else reversed(axes)
+    return (step if lines > 1 else length) if one == 1 or length == 1 else None
+
 
 def matmul(cuda: CUDA, out: Any, x: Any, y: Any) -> Any:
-    return None if cuda.products.matmul(out, x, y) else NotImplemented
+    return None if _small_product(cuda, out, x, y) or cuda.products.matmul(out, x, y) else NotImplemented
 
 
 def linear(cuda: CUDA, out: Any, x: Any, w: Any, b: Any, *, act: str, alpha: float) -> Any:
@@ -187,6 +236,8 @@ def linear_keep(cuda: CUDA, out: Any, z: Any, x: Any, w: Any, b: Any, *, act: st
     """The activation is a pass of its own: cuBLASLt's RELU makes 0 of NaN, which would hide a diverged net."""
     if not is_float(out, z, b) or b.ndim != 1:
         return NotImplemented
+    if _small_product(cuda, out, x, w, f"Forward<gpunet::act::{act}>", z, b, alpha):
+        return None
     if cuda.products.matmul(z, x, w, bias=b):
         return None if act == "identity" and z is out else activation(cuda, out, z, act=act, alpha=alpha)
     if not cuda.products.matmul(z, x, w):
@@ -199,7 +250,7 @@ def linear_dw(cuda: CUDA, dw: Any, db: Any, x: Any, g: Any) -> Any:
     if not is_float(dw, db, g) or g.ndim != 2:
         return NotImplemented
     turned = x.swapaxes(-1, -2)
-    if cuda.products.matmul(dw, turned, g, column_sums=db):
+    if _small_product(cuda, dw, turned, g, "ColumnSums", db) or cuda.products.matmul(dw, turned, g, column_sums=db):
         return None
     if not cuda.products.matmul(dw, turned, g):
         return NotImplemented
@@ -207,7 +258,11 @@ def linear_dw(cuda: CUDA, dw: Any, db: Any, x: Any, g: Any) -> Any:
 
 
 def linear_dz(cuda: CUDA, out: Any, g: Any, w: Any, s: Any, *, act: str, alpha: float) -> Any:
-    if not is_float(out, s) or not cuda.products.matmul(out, g, w):
+    if not is_float(out, s):
+        return NotImplemented
+    if _small_product(cuda, out, g, w, f"Backward<gpunet::act::{act}>", None, s, alpha):
+        return None
+    if not cuda.products.matmul(out, g, w):
         return NotImplemented
     return activation_vjp(cuda, out, out, s, act=act, alpha=alpha)
 
