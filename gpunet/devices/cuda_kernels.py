@@ -478,6 +478,53 @@ def concat(cuda: CUDA, out: Any, *xs: Any, axis: int) -> Any:
     return None
 
 
+# ---------------------------------------------------------------- places
+
+
+def argmax(cuda: CUDA, out: Any, x: Any, *, axis: int | None, keepdims: bool = False) -> Any:
+    if not (x.flags.c_contiguous and out.flags.c_contiguous) or x.dtype.name not in ("float32", "float64", "int32", "int64"):
+        return NotImplemented
+    at = None if axis is None else axis % x.ndim
+    n, after = (x.size, 1) if at is None else (x.shape[at], math.prod(x.shape[at + 1 :]))
+    sizes = map(np.int64, (out.size, n, after))
+    cuda.launcher.flat("places", f"argmax<{c_name(x)}>", out.size * WARP, out, x, *sizes)
+    return None
+
+
+def pad(cuda: CUDA, out: Any, x: Any, *, widths: tuple[tuple[int, int], ...], value: float = 0.0) -> Any:
+    return _place(cuda, out, x, [(before, 1) for before, _ in widths], value)
+
+
+def unslice(cuda: CUDA, out: Any, g: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
+    along = [slice(*triple).indices(n) for triple, n in zip(index, shape, strict=True)]
+    return _place(cuda, out, g, [(start, step) for start, _, step in along], 0.0)
+
+
+def _place(cuda: CUDA, out: Any, x: Any, along: Sequence[tuple[int, int]], value: float) -> Any:
+    """x in `out` at start, start + step, ... of each axis, and `value` around it."""
+    word = _words(out, x)
+    axes: list[tuple[int, int, int, int]] = []
+    for n, count, (start, step) in zip(out.shape, x.shape, along, strict=True):
+        if axes and (start, step, n) == (0, 1, count):  # whole: one axis with the one before it
+            before_n, before_count, before_start, before_step = axes.pop()
+            if before_step == 1:
+                axes.append((before_n * n, before_count * n, before_start * n, 1))
+                continue
+            axes.append((before_n, before_count, before_start, before_step))
+        axes.append((n, count, start, step))
+    if word is None or len(axes) > 3:
+        return NotImplemented
+    axes = [(1, 1, 0, 1)] * (3 - len(axes)) + axes
+    fill = np.array(value, out.dtype).view({1: np.uint8, 4: np.uint32, 8: np.int64}[out.itemsize])[()]
+    placed = [np.int64(number) for _, count, start, step in axes for number in (start, step, count)]
+    sizes = np.int64(out.size), np.int64(axes[1][0]), np.int64(axes[2][0])
+    cuda.launcher.flat("places", f"place<{word}>", out.size, out, x, fill, *sizes, *placed)
+    return None
+
+
+# ---------------------------------------------------------------- dropout
+
+
 def dropout(cuda: CUDA, out: Any, x: Any, rate: Any, step: Any, *, seed: int, stream: int) -> Any:
     if not is_float(out, x) or rate.dtype.name != "float64" or step.dtype.name != "int64":
         return NotImplemented
@@ -525,8 +572,9 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "max": partial(reduce, join="Largest"), "min": partial(reduce, join="Smallest"),
     "softmax": partial(softmax, logarithm=False), "log_softmax": partial(softmax, logarithm=True),
     "softmax_cross_entropy": softmax_cross_entropy, "softmax_cross_entropy_vjp": softmax_cross_entropy_vjp,
-    "gather": gather, "gather_two": gather_two, "slice_rows": slice_rows, "pick": pick, "one_hot": one_hot, "scatter_add": scatter_add,
-    "copy": copy, "pack": pack, "concat": concat, "dropout": dropout,
+    "gather": gather, "gather_two": gather_two, "slice_rows": slice_rows, "pick": pick, "one_hot": one_hot,
+    "scatter_add": scatter_add, "copy": copy, "pack": pack, "concat": concat, "dropout": dropout, "argmax": argmax,
+    "pad": pad, "unslice": unslice,
     "sgd":     partial(update, rule="sgd", outs=2, vectors=3),
     "adagrad": partial(update, rule="adagrad", outs=2, vectors=3),
     "rmsprop": partial(update, rule="rmsprop", outs=3, vectors=4),

@@ -90,7 +90,10 @@ class CapturedProgram(Program):
 
     def _recordable(self, kernel: Callable[..., Any], call: Call) -> Callable[[], Any] | None:
         """The kernel on these arrays, or on plain copies of views whose layout it declines."""
+        op = call.node.op
         work = partial(kernel, *call.outs, *call.ins, **call.node.settings)
+        if op is not None and op.kernel in PRODUCTS and self.cuda.products.autotune:
+            work()  # its algorithm is timed here, for a capture cannot be waited for; what it writes nobody reads
         if self._takes(work):
             return work
         plain = plain_copies(call.ins)

@@ -16,7 +16,7 @@ from ..engine import DEFAULT_DTYPE, Tensor, mode, set_mode
 from ..errors import ConfigError, DeviceError, DTypeError, GraphError, TraceError, did_you_mean
 from .captured import CapturedProgram
 from .chains import chains
-from .fuse import fuse
+from .fuse import fuse, join_gathers
 from .layers import join_layers
 from .native import NativeProgram
 from .program import Program
@@ -33,7 +33,7 @@ def build(fn: Callable[..., Any], args: tuple[Tensor, ...]) -> Graph:
     """The passes up to the plan: trace (each grad fuses the forward first), fuse, simplify, layers, chains."""
     with set_mode(record=True):
         graph = trace(fn, args, on_grad=fuse)
-    return chains(join_layers(simplify(fuse(graph))))
+    return chains(join_layers(join_gathers(simplify(fuse(graph)))))
 
 
 class Compiled:

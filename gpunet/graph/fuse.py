@@ -126,12 +126,11 @@ def fuse(graph: Graph) -> Graph:
         for node in reversed(list(graph.nodes)):
             if node.op is found.root.op:
                 _apply(graph, found, node)
-    _join_gathers(graph)
     return graph
 
 
-def _join_gathers(graph: Graph) -> None:
-    """A batch's two tables are read by one call, if nobody else wants to know its rows."""
+def join_gathers(graph: Graph) -> Graph:
+    """A batch's two tables are read by one call, if nobody else wants to know its rows. Once nobody traces any more."""
     users = graph.users()
     for rows in [node for node in graph.nodes if node.op is ops.slice_rows]:
         readers = [n for n in graph.nodes if n.op is ops.gather and n.inputs[1] == (rows, 0)]
@@ -143,6 +142,7 @@ def _join_gathers(graph: Graph) -> None:
         graph.nodes[graph.nodes.index(rows)] = both
         graph.nodes = [node for node in graph.nodes if node not in readers]
         graph.rewire(partial(_moved, moved))
+    return graph
 
 
 def _moved(moved: dict[Edge, Edge], e: Edge) -> Edge:
