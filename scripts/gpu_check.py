@@ -190,11 +190,12 @@ def exercise(device: Device) -> None:
     device.synchronize()
 
 
-def sanitized(tool: str, name: str = "cuda") -> dict[str, Any]:
-    """`exercise` under compute-sanitizer."""
+def sanitized(tool: str, device: Device) -> dict[str, Any]:
+    """`exercise` under compute-sanitizer, once its kernels are compiled and in CuPy's cache."""
     if shutil.which("compute-sanitizer") is None:
         raise Skip("compute-sanitizer is not on the path (it comes with the CUDA toolkit)")
-    watched = [sys.executable, str(Path(__file__).resolve()), "--exercise", "--device", name]
+    exercise(device)
+    watched = [sys.executable, str(Path(__file__).resolve()), "--exercise", "--device", device.name]
     return run(["compute-sanitizer", f"--tool={tool}", "--error-exitcode=9", *watched], timeout=SANITIZER_SECONDS)
 
 
@@ -215,7 +216,7 @@ def run(command: list[str], timeout: float | None = None) -> dict[str, Any]:
 def checks(device: Device, data: Path | None) -> dict[str, Callable[[], dict[str, Any]]]:
     return {
         "tests": tests,
-        **{tool: lambda tool=tool: sanitized(tool, device.name) for tool in SANITIZER},  # type: ignore[misc]
+        **{tool: lambda tool=tool: sanitized(tool, device) for tool in SANITIZER},  # type: ignore[misc]
         "first losses": lambda: curves_agree(device),
         "same bits twice": lambda: same_bits_twice(device),
         "captured is uncaptured": lambda: captured_is_uncaptured(device),

@@ -85,7 +85,7 @@ def test_a_step_is_timed(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_skip_has_its_reason_and_the_report_is_json(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check.shutil, "which", lambda name: None)
-    made = {tool: check.outcome(tool, lambda tool=tool: check.sanitized(tool)) for tool in check.SANITIZER}
+    made = {tool: check.outcome(tool, lambda tool=tool: check.sanitized(tool, emulated_cuda(orders=()))) for tool in check.SANITIZER}
     assert {found["outcome"] for found in made.values()} == {"skipped"}
     assert "compute-sanitizer is not on the path" in made["memcheck"]["reason"]
     written = json.loads(json.dumps(check.report(emulated_cuda(orders=()), made)))
