@@ -1,8 +1,8 @@
 // Small matrix products on CUDA with what goes before and after them in a layer: a launch takes longer than their
 // arithmetic, so the point is to need one. Large ones are cuBLASLt's.
 //
-// A block makes one tile of the output. Its slices (whole or half warps) share the sum over k: each takes 8 k's in turn,
-// brings them to shared memory and multiplies without waiting for the others; at the end their sums are added in order.
+// A block makes one tile of the output. Its slices (whole or half warps) share the sum over k: each takes 8 or 16 k's in
+// turn, brings them to shared memory and multiplies without waiting for the others; their sums are added in order.
 #include "activations.h"
 #include "device.h"
 
@@ -10,8 +10,8 @@ namespace gpunet {
 
 using Four = Lanes<float>;
 
-constexpr int kDepth = 8;  // k's that a slice has in shared memory
 constexpr int kSliceThreads(int side) { return side == 32 ? 32 : 16; }
+constexpr int kDepth(int side) { return side == 32 ? 8 : 16; }  // k's that a slice has in shared memory
 constexpr int kProductThreads = 256;
 
 HD bool aligned_16(const void* p) { return reinterpret_cast<unsigned long long>(p) % 16 == 0; }
@@ -31,8 +31,8 @@ HD void give(float* p, long long count, const Four& v) {
 
 // A factor as lines: rows of x, columns of y. Element (line, k) lies at p[line ld + k] or, across, at p[k ld + line].
 template <int side, bool along_k> struct Panel {
-  static constexpr int kThreads = kSliceThreads(side), kFours = side * kDepth / 4 / kThreads;
-  static constexpr int kRoom = along_k ? 2 * side + side / 4 : 2 * side;  // Fours in shared memory
+  static constexpr int depth = kDepth(side), kThreads = kSliceThreads(side), kFours = side * depth / 4 / kThreads;
+  static constexpr int kRoom = side * depth / 4 + (along_k ? side / 4 : 0);  // Fours in shared memory
 
   const float* p;
   long long ld;
@@ -44,12 +44,13 @@ template <int side, bool along_k> struct Panel {
       : p(data + first * (along_k ? ld : 1)), ld(ld), lines(lines - first), k_end(k_end),
         aligned(aligned_16(p) && ld % 4 == 0) {}
 
-  // 8 k's from `k` on, as far as they are there, to registers.
+  // The k's from `k` on, as far as they are there, to registers.
   HD void fetch(int k, int thread) {
 #pragma unroll
     for (int i = 0; i < kFours; ++i) {
       const int n = thread + i * kThreads;
-      const int line = along_k ? n / 2 : n % (side / 4) * 4, at = k + (along_k ? n % 2 * 4 : n / (side / 4));
+      const int line = along_k ? n / (depth / 4) : n % (side / 4) * 4;
+      const int at = k + (along_k ? n % (depth / 4) * 4 : n / (side / 4));
       const bool there = line < lines && at < k_end;
       const int count = !there ? 0 : along_k ? k_end - at : lines - line;
       held[i] = take(along_k ? p + line * ld + at : p + at * ld + line, count, aligned);
@@ -60,14 +61,15 @@ template <int side, bool along_k> struct Panel {
 #pragma unroll
     for (int i = 0; i < kFours; ++i) {
       const int n = thread + i * kThreads;
-      room[start + (along_k ? n + n / 8 : n)] = held[i];
+      room[start + (along_k ? n + n / depth : n)] = held[i];
     }
   }
-  // Lines 4 group.. and k's 4 half..: result[line][k].
-  template <class S> static HD void get(float (&result)[4][4], S& room, int start, int group, int half) {
+  // Lines 4 group.. and k's 4 part..: result[line][k].
+  template <class S> static HD void get(float (&result)[4][4], S& room, int start, int group, int part) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const Four v = room[start + (along_k ? 9 * group + 2 * i + half : (4 * half + i) * (side / 4) + group)];
+      const int at = along_k ? group * (depth + 1) + i * (depth / 4) + part : (4 * part + i) * (side / 4) + group;
+      const Four v = room[start + at];
 #pragma unroll
       for (int j = 0; j < 4; ++j) (along_k ? result[i][j] : result[j][i]) = v.at[j];
     }
@@ -124,6 +126,7 @@ __global__ void __launch_bounds__(kProductThreads)
   using X = Panel<side, x_along_k>;
   using Y = Panel<side, y_along_k>;
   constexpr int threads = X::kThreads, slices = kProductThreads / threads, blocks = side / 16, fours = side / 4;
+  constexpr int depth = kDepth(side);
   constexpr int both = X::kRoom + Y::kRoom, room_for = slices * (both > side * fours ? both : side * fours);
   GPUNET_SHARED(Four, room, room_for);
   const int slice = threadIdx.x / threads, thread = threadIdx.x % threads, row = thread / 4, column = thread % 4;
@@ -134,19 +137,19 @@ __global__ void __launch_bounds__(kProductThreads)
   Y ys(y + blockIdx.z * y_next, y_ld, first_column, n, k);
   float total[blocks][4][4] = {}, sums[blocks][4] = {};
 
-  xs.fetch(slice * kDepth, thread), ys.fetch(slice * kDepth, thread);
-  for (int at = 0; at < k; at += slices * kDepth) {
+  xs.fetch(slice * depth, thread), ys.fetch(slice * depth, thread);
+  for (int at = 0; at < k; at += slices * depth) {
     xs.put(room, at_x, thread), ys.put(room, at_y, thread);
     __syncwarp();
-    const int next = at + (slices + slice) * kDepth;
+    const int next = at + (slices + slice) * depth;
     xs.fetch(next, thread), ys.fetch(next, thread);
 #pragma unroll
-    for (int half = 0; half < kDepth / 4; ++half) {
+    for (int part = 0; part < depth / 4; ++part) {
       float a[4][4], b[4][4];
-      X::get(a, room, at_x, row, half);
+      X::get(a, room, at_x, row, part);
 #pragma unroll
       for (int block = 0; block < blocks; ++block) {
-        Y::get(b, room, at_y, column + 4 * block, half);
+        Y::get(b, room, at_y, column + 4 * block, part);
 #pragma unroll
         for (int l = 0; l < 4; ++l)
 #pragma unroll

@@ -47,10 +47,10 @@ class CUDA(Device):
 
     # ------------------------------------------------------------------ what kernels need
 
-    def scratch(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
-        """Memory until the next kernel: whatever runs goes through one stream, in order."""
-        dtype = np.dtype(dtype)
-        return self.workspace[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+    def scratch(self, shape: tuple[int, ...], dtype: npt.DTypeLike, *, half: int = 0) -> Any:
+        """Memory until the next kernel, one half or the other: whatever runs goes through one stream, in order."""
+        dtype, start = np.dtype(dtype), half * (self.workspace.nbytes // 2)
+        return self.workspace[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
     def raise_beyond(self, name: str, length: int) -> None:
         """IndexError if a kernel met a row number out of range; a captured step is looked at when it is done."""

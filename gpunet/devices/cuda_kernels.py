@@ -277,16 +277,35 @@ def _axes(ndim: int, axis: Any) -> list[int]:
     return sorted(a % ndim for a in given) if ndim else []
 
 
+def _runs(axes: Sequence[int]) -> list[tuple[int, int]]:
+    """Neighbours together, as (first, last + 1)."""
+    starts = [a for a in axes if a - 1 not in axes]
+    return [(a, next(b for b in range(a + 1, axes[-1] + 2) if b not in axes)) for a in starts]
+
+
+def _spans(shape: Sequence[int], first: int, last: int) -> tuple[int, int, int]:
+    """How many elements lie before, in and after these axes."""
+    return math.prod(shape[:first]), math.prod(shape[first:last]), math.prod(shape[last:])
+
+
 def reduce(cuda: CUDA, out: Any, x: Any, *, join: str, axis: Any = None, keepdims: bool = False, mean: bool = False) -> Any:
     axes = _axes(x.ndim, axis)
-    if not is_float(out, x) or (axes and axes != list(range(axes[0], axes[-1] + 1))):
+    runs = _runs(axes) or [(x.ndim, x.ndim)]
+    count = math.prod(x.shape[a] for a in axes)
+    if not is_float(out, x) or len(runs) > 2 or (not count and join != "Sum"):  # NumPy has the words for this error
         return NotImplemented
-    first, last = (axes[0], axes[-1] + 1) if axes else (x.ndim, x.ndim)
-    before, n, after = (math.prod(x.shape[a:b]) for a, b in ((0, first), (first, last), (last, x.ndim)))
-    if not n and join != "Sum":
-        return NotImplemented  # an error that NumPy has the words for
-    if out.size:
-        _fold(cuda, out, x, join, before, n, after, float(n) if mean else 1.0)
+    if not out.size:
+        return None
+    if len(runs) == 2:  # the later run first, onto a result between
+        first, last = runs[1]
+        before, n, after = _spans(x.shape, first, last)
+        if 2 * before * after * x.itemsize > cuda.workspace.nbytes:
+            return NotImplemented
+        between = cuda.scratch((*x.shape[:first], *x.shape[last:]), x.dtype, half=1)
+        if between.size:
+            _fold(cuda, between, x, join, before, n, after, 1.0)
+        x = between
+    _fold(cuda, out, x, join, *_spans(x.shape, *runs[0]), float(count) if mean else 1.0)
     return None
 
 
@@ -294,7 +313,7 @@ def _fold(cuda: CUDA, out: Any, x: Any, join: str, before: int, n: int, after: i
     """Onto partial results in the workspace first, where one block would have too much to do."""
     chunk = ROWS_CHUNK if after == 1 else COLUMNS_CHUNK
     chunks = -(-n // chunk)
-    if 1 < chunks <= MOST_PLACES and before * chunks * after * out.itemsize <= cuda.workspace.nbytes:
+    if 1 < chunks <= MOST_PLACES and 2 * before * chunks * after * out.itemsize <= cuda.workspace.nbytes:
         partial_results = cuda.scratch((before, chunks, after), out.dtype)
         _fold_once(cuda, partial_results, x, join, before, n, after, chunk, 1.0)
         x, n = partial_results, chunks
