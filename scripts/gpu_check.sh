@@ -3,6 +3,7 @@
 # what this machine does not admit is skipped, and said.
 #
 #     bash scripts/gpu_check.sh                  installs gpunet with CuPy into .venv; CUDA=12 for an older driver
+#     bash scripts/gpu_check.sh --data FOLDER    MNIST's four files, to train on
 #     bash scripts/gpu_check.sh --in-place       builds in the source tree, with the packages of PYTHON (no network)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import rng
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, DeviceError, did_you_mean
 
 PRECISIONS = ("float32", "tf32", "bf16")
 ALIGNMENT = 256  # bytes: whole cache lines and vector registers, on a GPU too
@@ -83,6 +83,14 @@ class Device:
     def download(self, array: Any) -> npt.NDArray[Any]:
         """One of this device's arrays in host memory (the same memory on the CPU)."""
         return array
+
+    def check_host(self, what: str) -> None:
+        """DeviceError where an array in host memory, which `what` was given, cannot be used as it is."""
+        if self.kind != "cpu":
+            raise DeviceError(
+                f"{what}: a NumPy array (host memory) met a Tensor on {self.name}. "
+                f"Use gpunet.tensor(array, device={self.name!r})"
+            )
 
     def synchronize(self) -> None:
         """Wait until everything asked for has been done."""
