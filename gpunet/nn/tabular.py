@@ -118,7 +118,7 @@ class PeriodicEmbedding(Module):
         self.width, self.sigma = int(width), float(sigma)
         k, m, made = self.features, self.frequencies, self.width - 1
         self.declare("frequency", (k, 1, m), init=f"normal:{self.sigma}")
-        self.declare("phase", (k, 1, m), init=f"symmetric:{math.pi}")
+        self.declare("phase", (k, m), init=f"symmetric:{math.pi}")
         self.declare("weight", (k, m, made), init=f"symmetric:{1 / math.sqrt(m)}")
         self.declare("bias", (k, made), init=f"symmetric:{1 / math.sqrt(m)}")
 
@@ -126,7 +126,7 @@ class PeriodicEmbedding(Module):
         _check_columns(self, x, self.features)
         n, k = x.shape
         columns = ops.reshape(ops.copy(ops.swap_last(x)), shape=(k, n, 1))
-        waves = ops.cos(columns * (self.frequency * (2 * math.pi)) + self.phase)
+        waves = ops.cos(ops.linear(columns, self.frequency * (2 * math.pi), self.phase))
         made = ops.transpose(ops.linear(waves, self.weight, self.bias), axes=(1, 0, 2))
         return ops.concat([ops.reshape(ops.copy(made), shape=(n, k * (self.width - 1))), x], axis=1)
 

@@ -213,7 +213,7 @@ class OneHot(Treatment):
         return out
 
 
-TREATMENTS = {treatment.kind: treatment for treatment in (Dropped, Presence, Numeric, Binary, OneHot)}
+TREATMENTS: dict[str, type[Treatment]] = {treatment.kind: treatment for treatment in (Dropped, Presence, Numeric, Binary, OneHot)}
 
 
 def choose(column: Column) -> Treatment:
