@@ -88,6 +88,7 @@ LABEL_SMOOTHING = 0.1
 LR_FACTORS = [  # of parameters by name, whatever layer they are in; the first match wins
     #     match                  lr factor
     ("*.periodic.*",             0.1),
+    ("*.ramps.*",                0.1),
     ("*.factor",                 6.0),
     ("*.strength",               0.1),
     ("*.bias",                   0.1),
@@ -124,10 +125,11 @@ def realmlp(
     activation: str | None = None,
     dropout: float = 0.15,
     periodic: Mapping[str, Any] | None = PERIODIC,
+    piecewise: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Columns, scale, blocks of (linear, activation of trained strength, dropout), linear; values are clamped."""
     act = activation or ACTIVATION[target.task]
-    first = _entrance(encoder, periodic)
+    first = _entrance(encoder, periodic, piecewise)
     layers: list[nn.Module] = [first, nn.Scale(first.outputs)]
     for k, m in zip([first.outputs, *hidden[:-1]], hidden, strict=True) if hidden else ():
         layers += [nn.NTKLinear(k, m, init="data"), nn.ParametricActivation(m, act)]
@@ -148,7 +150,7 @@ def realmlp_small(
 ) -> nn.Module:
     """Columns, scale, blocks of (linear, activation), linear; the last layer begins at zero."""
     act = activation or ACTIVATION[target.task]
-    first = _entrance(encoder, None)
+    first = _entrance(encoder)
     layers: list[nn.Module] = [first, nn.Scale(first.outputs)]
     for k, m in zip([first.outputs, *hidden[:-1]], hidden, strict=True) if hidden else ():
         layers += [nn.NTKLinear(k, m, init="normal"), nn.BY_NAME[act]()]
@@ -157,11 +159,15 @@ def realmlp_small(
     return nn.Sequential(*layers)
 
 
-def _entrance(encoder: AnyEncoder, periodic: Mapping[str, Any] | None) -> nn.Columns:
+def _entrance(
+    encoder: AnyEncoder, periodic: Mapping[str, Any] | None = None, piecewise: Mapping[str, Any] | None = None
+) -> nn.Columns:
     roles = encoder.roles if isinstance(encoder, RobustEncoder) else ["number"] * len(encoder.output_names)
     codes = encoder.codes if isinstance(encoder, RobustEncoder) else []
-    embedding = None if periodic is None else dict(periodic)
-    return nn.Columns(roles.count("number"), roles.count("mark"), codes, embedding=embedding)
+    settings = {
+        name: None if how is None else dict(how) for name, how in (("embedding", periodic), ("piecewise", piecewise))
+    }
+    return nn.Columns(roles.count("number"), roles.count("mark"), codes, **settings)
 
 
 def _smoothed(target: Target) -> losses.Loss:
