@@ -58,6 +58,11 @@ class Encoder:
         return [treatment.name for treatment in self.treatments]
 
     @property
+    def odd(self) -> list[str]:
+        """What was odd about the table transformed last."""
+        return list(self._odd)
+
+    @property
     def output_names(self) -> list[str]:
         return [name for treatment in self.treatments for name in treatment.output_names]
 

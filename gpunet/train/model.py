@@ -64,20 +64,28 @@ class Model:
         return self.encoder.transform(_matrix(data) if isinstance(data, Table) else data)
 
     def predict(self, data: Table | npt.ArrayLike) -> npt.NDArray[Any]:
-        """Classes as they were in the training data, or values in their unit; one for each row."""
+        """Classes as they were in the training data, 0 or 1 for each label, or values in their unit; one row each."""
         z = self.outputs(data)
+        if self.task == "multilabel":
+            return (z > 0).astype(np.int64)
         return self.target.decode(z.argmax(axis=1)) if self.task == "classification" else self.target.decode_values(z)
 
     def predict_proba(self, data: Table | npt.ArrayLike) -> npt.NDArray[Any]:
-        """Probabilities [rows, classes]."""
-        if self.task != "classification":
+        """Probabilities [rows, classes]; of labels, each for itself."""
+        if self.task == "regression":
             raise DataError("predict_proba: this model predicts values, not classes. Use predict")
         z = self.outputs(data).astype(np.float64)
+        if self.task == "multilabel":
+            return np.exp(-np.logaddexp(0, -z))
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return e / e.sum(axis=1, keepdims=True)
 
     def evaluate(self, data: Table | npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
         """The loss and the task's usual metrics on rows whose answers are known."""
+        if self.task == "multilabel":
+            t, z = self.target.encode(y), self.outputs(data).astype(np.float64)
+            loss = np.mean(np.logaddexp(0, z) - t * z)
+            return {"loss": float(loss), "accuracy": float(np.mean((z > 0) == t)), "exact": float(np.mean(np.all((z > 0) == t, axis=1)))}
         if self.task == "classification":
             codes, p = self.target.encode(y), self.predict_proba(data)
             given = {"labels": p.argmax(axis=1), "probabilities": p}
