@@ -96,7 +96,6 @@ class Trainer:
         accumulate: int = 1,
         monitor: str | None = None,
         patience: int | None = None,
-        min_delta: float = 0.0,
         restore_best: bool = True,
         max_seconds: float | None = None,
         average: float | None = None,
@@ -111,8 +110,7 @@ class Trainer:
             batch_size: rows a step; None takes auto_batch_size. accumulate: micro-batches of one step,
                 with the same result but for dropout masks and batch statistics.
             monitor: the history key that chooses the best epoch; by default the first metric on validation, or the loss.
-            patience: stop after so many epochs in a row without improvement by more than min_delta.
-            max_seconds: stop after the epoch it ends in.
+            patience: stop after so many epochs in a row without improvement. max_seconds: stop after the epoch it ends in.
             average: decay of a moving average of the weights, which is what is evaluated and kept.
             show_progress: "auto" (a bar on a terminal, a line an epoch elsewhere), True, False, "bar", "lines".
 
@@ -124,7 +122,7 @@ class Trainer:
         _check_counts(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
         data, held_out = self._load(train, validation)
         sizes = self._sizes(data, batch_size, accumulate, drop_last)
-        self._begin(epochs, len(sizes), monitor, patience, min_delta, restore_best, held_out is not None)
+        self._begin(epochs, len(sizes), monitor, patience, restore_best, held_out is not None)
         self._average = optim.WeightAverage(self.optimizer, decay=average) if average is not None else None
         self._programs, self._pace = {}, {}
         self._callbacks = [*([self._best] if self._best else []), *callbacks, *progress(show_progress)]
@@ -146,8 +144,7 @@ class Trainer:
         return self.history
 
     def _begin(
-        self, epochs: int, steps: int, monitor: str | None, patience: int | None, min_delta: float, restore: bool,
-        validated: bool,
+        self, epochs: int, steps: int, monitor: str | None, patience: int | None, restore: bool, validated: bool
     ) -> None:
         self.history, self.epochs, self.total_steps, self.step, self._stop = History(), epochs, epochs * steps, 0, ""
         self.optimizer.start(self.total_steps)
@@ -161,9 +158,7 @@ class Trainer:
         if score is not None and score.greater_is_better is None:
             raise ConfigError(f'monitor "{key}": is more of it better? Say so by {score.name}.greater_is_better = True')
         better = score is not None and bool(score.greater_is_better)
-        self._best = BestWeights(
-            key, greater_is_better=better, tie=prefix + "loss", patience=patience, min_delta=min_delta, restore=restore
-        )
+        self._best = BestWeights(key, greater_is_better=better, tie=prefix + "loss", patience=patience, restore=restore)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
