@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors; a test keeps the two alike
-    from . import data, devices, engine, errors, estimators, graph, losses, metrics, nn, ops, optim, rng, tabular, train
+    from . import data, devices, engine, errors, estimators, graph, losses, metrics, nn, ops, optim, presets, rng, tabular
+    from . import train
     from .devices.environment import env
     from .devices.select import device
     from .engine.node import no_grad
@@ -28,8 +29,8 @@ __version__ = "0.1.0"
 __all__ = [
     "MLPClassifier", "MLPRegressor", "Model", "Tensor", "Trainer",
     "check_grads", "compile", "composite", "device", "env", "grad", "jacobian", "load", "no_grad", "op", "tensor",
-    "data", "devices", "engine", "errors", "estimators", "graph", "losses", "metrics", "nn", "ops", "optim", "rng", "tabular",
-    "train",
+    "data", "devices", "engine", "errors", "estimators", "graph", "losses", "metrics", "nn", "ops", "optim", "presets",
+    "rng", "tabular", "train",
 ]  # fmt: skip
 
 # fmt: off

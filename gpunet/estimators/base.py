@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .. import losses, nn, ops
+from .. import losses, nn, ops, presets
 from ..data.splits import split
 from ..data.table import Table
 from ..engine import Tensor
@@ -18,7 +20,6 @@ from ..errors import ConfigError, DataError, ShapeError
 from ..tabular import Encoder, Target
 from ..train import Trainer
 from ..train.model import Model
-from . import recipes
 from .contract import BaseEstimator, NotFittedError
 from .judge import Judge, judge
 from .rows import Rows, canonical, columns_of, is_frame, names_of, read_weight, read_x, read_y, rows_of
@@ -115,44 +116,41 @@ class MLP(BaseEstimator):
 
     def _settings(self) -> dict[str, Any]:
         """The preset and what the parameters change in it, checked before any data are looked at."""
-        preset = recipes.get(self.preset)
-        fit = dict(preset.fit)
+        preset = presets.get(self.preset)
         hidden = self.hidden_layer_sizes
         hidden = None if hidden is None else tuple(int(n) for n in np.atleast_1d(np.asarray(hidden, np.int64)))
         net = _given(
             hidden=hidden, activation=ACTIVATIONS.get(self.activation, self.activation), dropout=self.dropout,
             norm=self.norm, residual=self.residual,
         )  # fmt: skip
+        _check_taken(net, preset)
         schedule = self.learning_rate
         schedule = SCHEDULES.get(schedule, schedule) if isinstance(schedule, str) else schedule
-        betas = (self.beta_1, self.beta_2)
+        betas = tuple(b or usual for b, usual in zip((self.beta_1, self.beta_2), (0.9, 0.999), strict=True))
+        decay = 0.0 if self.weight_decay is None and self.alpha is not None else self.weight_decay
         optimizer = _given(
-            name=self.solver, lr=self.learning_rate_init, schedule=schedule, weight_decay=self.weight_decay,
+            optimizer=self.solver, lr=self.learning_rate_init, schedule=schedule, weight_decay=decay,
             momentum=self.momentum, nesterov=self.nesterovs_momentum, eps=self.epsilon, clip_norm=self.clip_norm,
-            betas=None if betas == (None, None) else tuple(b or usual for b, usual in zip(betas, (0.9, 0.999), strict=True)),
+            betas=None if self.beta_1 is None and self.beta_2 is None else betas,
         )  # fmt: skip
-        alpha = fit.pop("alpha", None) if self.alpha is None else self.alpha
-        validation = fit.pop("validation", 0.0)
-        patience = fit.pop("patience", None)
+        validation, patience = preset.validation, self.n_iter_no_change
+        if self.early_stopping:
+            validation, patience = validation or 0.1, patience or PATIENCE
+        if self.validation_fraction is not None and validation:
+            validation = self.validation_fraction
         if self.early_stopping is False:
             validation = 0.0
-        elif self.early_stopping:
-            validation = validation or 0.1
-            patience = patience or PATIENCE
-        validation = validation if self.validation_fraction is None or not validation else self.validation_fraction
         if not 0 <= validation < 1:
             raise ConfigError(f"validation_fraction: a share of the rows between 0 and 1, got {validation!r}")
-        fit |= _given(
+        fit = dict(preset.fit) | _given(
             epochs=self.max_iter, batch_size=None if self.batch_size == "auto" else self.batch_size,
-            patience=self.n_iter_no_change or patience, min_delta=self.tol, max_seconds=self.max_seconds,
-            average=self.average,
+            patience=patience, min_delta=self.tol, max_seconds=self.max_seconds, average=self.average,
         )  # fmt: skip
-        for name, value in {"max_iter": fit.get("epochs"), "n_ensemble": self.n_ensemble}.items():
-            if isinstance(value, numbers.Real) and (value < 1 or value != int(value)):
-                raise ConfigError(f"{name}: a whole number of at least 1, got {value!r}")
+        members = preset.n_ensemble if self.n_ensemble is None else self.n_ensemble
+        _check_counts(max_iter=fit.get("epochs", 1), n_ensemble=members, n_iter_no_change=patience or 1)
         return {
-            "preset": preset, "net": net, "optimizer": optimizer, "alpha": alpha, "validation": validation, "fit": fit,
-            "n_ensemble": int(self.n_ensemble), "judge": self._judge(),
+            "preset": preset, "net": net, "optimizer": optimizer, "validation": validation, "fit": fit,
+            "n_ensemble": int(members), "judge": self._judge(),
         }  # fmt: skip
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, keep: bool) -> Rows:
@@ -218,7 +216,7 @@ class MLP(BaseEstimator):
         training = folds[0][0] if len(folds) == 1 else np.arange(len(rows))
         if target.task == "regression":
             target = self._target(rows.y[training])
-        encoder = settings["preset"].encode(rows.x, training, target)
+        encoder = settings["preset"].encode(rows.x, training, _plain(target))
         names = names_of(X)
         self.n_features_in_ = columns_of(rows.x)
         if names is not None:
@@ -228,18 +226,18 @@ class MLP(BaseEstimator):
         self.encoder_, self.target_ = encoder, target
 
     def _trainer(self, settings: dict[str, Any], seed: int, net: nn.Module | None = None) -> Trainer:
-        preset, target = settings["preset"], self.target_
+        preset, target = settings["preset"], _plain(self.target_)
         net = net or preset.build(self.encoder_, target, **settings["net"])
         optimizer = preset.optimizer(target, **settings["optimizer"])
-        loss = self._loss(preset, target)
-        if settings["alpha"]:
-            loss = Penalised(loss, net, settings["alpha"])
+        loss = self._loss(preset)
+        if self.alpha:
+            loss = Penalised(loss, net, self.alpha)
         return Trainer(net, loss, optimizer, device=self.device, seed=seed, metrics=self._metrics(settings))
 
-    def _loss(self, preset: Any, target: Target) -> Any:
+    def _loss(self, preset: presets.Preset) -> Any:
         if self.loss is not None:
             return losses.get(LOSSES.get(self.loss, self.loss) if isinstance(self.loss, str) else self.loss)
-        return losses.bce_with_logits if target.task == "multilabel" else preset.loss(target)
+        return losses.bce_with_logits if self.target_.task == "multilabel" else preset.loss(self.target_)
 
     def _judge(self) -> Judge | None:
         """Of the metric that chooses the best epoch; None for the preset's choice."""
@@ -256,7 +254,7 @@ class MLP(BaseEstimator):
         return list(named.values())
 
     def _train(self, trainer: Trainer, train: Rows, validation: Rows | None, settings: dict[str, Any]) -> None:
-        fit = {name: recipes.resolved(value, len(train)) for name, value in settings["fit"].items()}
+        fit = dict(settings["fit"])
         if trainer.optimizer.full_batch:
             fit.pop("batch_size", None)
         elif fit.get("batch_size") is not None:
@@ -423,6 +421,27 @@ class MLP(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _plain(target: Target) -> Target:
+    """What a preset needs to know: labels are columns of logits, as classes are."""
+    return replace(target, task="classification") if target.task == "multilabel" else target
+
+
+def _check_taken(net: dict[str, Any], preset: presets.Preset) -> None:
+    """That the preset's net has what is asked for."""
+    known = inspect.signature(preset.build).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return
+    for name in net:
+        if name not in known:
+            raise ConfigError(f'preset "{preset.name}" has no {name}; "classic" and "cs231n" have')
+
+
+def _check_counts(**counts: Any) -> None:
+    for name, n in counts.items():
+        if not isinstance(n, numbers.Real) or n < 1 or n != int(n):
+            raise ConfigError(f"{name}: a whole number of at least 1, got {n!r}")
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -29,7 +29,8 @@ class MLPClassifier(ClassifierMixin, MLP):
     None leaves a choice to the preset. Names are scikit-learn's.
 
     Args:
-        preset: the recipe: "default", or "classic" for scikit-learn's own.
+        preset: the recipe, a name of gpunet.presets ("realmlp", "realmlp-s", "classic" for scikit-learn's own,
+            "cs231n") or a Preset; None is the best for most tables.
         hidden_layer_sizes, activation, dropout, norm ("batch", "layer"), residual: the net.
         loss: a name of gpunet.losses, or a function (outputs, targets, weight=) -> scalar Tensor.
         class_weight: "balanced", or {class: weight}.
@@ -57,7 +58,7 @@ class MLPClassifier(ClassifierMixin, MLP):
     def __init__(
         self,
         *,
-        preset: str = "default",
+        preset: Any = None,
         hidden_layer_sizes: Sequence[int] | int | None = None,
         activation: str | None = None,
         dropout: float | None = None,
@@ -86,7 +87,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         tol: float | None = None,
         scoring: str | Callable[..., float] | None = None,
         max_seconds: float | None = None,
-        n_ensemble: int = 1,
+        n_ensemble: int | None = None,
         cv: Any = None,
         calibrate: bool | None = None,
         callbacks: Sequence[Any] | None = None,
@@ -196,7 +197,7 @@ class MLPRegressor(RegressorMixin, MLP):
     def __init__(
         self,
         *,
-        preset: str = "default",
+        preset: Any = None,
         hidden_layer_sizes: Sequence[int] | int | None = None,
         activation: str | None = None,
         dropout: float | None = None,
@@ -224,7 +225,7 @@ class MLPRegressor(RegressorMixin, MLP):
         tol: float | None = None,
         scoring: str | Callable[..., float] | None = None,
         max_seconds: float | None = None,
-        n_ensemble: int = 1,
+        n_ensemble: int | None = None,
         cv: Any = None,
         callbacks: Sequence[Any] | None = None,
         verbose: bool | str = False,

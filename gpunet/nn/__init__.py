@@ -2,6 +2,7 @@
 
 from . import init
 from .layers import (
+    BY_NAME,
     ELU,
     FC,
     GELU,
@@ -27,14 +28,18 @@ from .layers import (
 from .mlp import MLP
 from .module import Module, build, layer
 from .summary import Summary, summary
+from .tabular import Clamp, Columns, NTKLinear, ParametricActivation, PeriodicEmbedding, Scale
 
 __all__ = [
+    "BY_NAME",
     "ELU",
     "FC",
     "GELU",
     "MLP",
     "SELU",
     "BatchNorm1d",
+    "Clamp",
+    "Columns",
     "Dropout",
     "Embedding",
     "Flatten",
@@ -45,8 +50,12 @@ __all__ = [
     "Maxout",
     "Mish",
     "Module",
+    "NTKLinear",
+    "ParametricActivation",
+    "PeriodicEmbedding",
     "ReLU",
     "Residual",
+    "Scale",
     "Sequential",
     "SiLU",
     "Sigmoid",

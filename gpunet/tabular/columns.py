@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ MOST_CATEGORIES = 100  # as AutoGluon's networks have it
 FEW_TEXTS = 20
 
 Matrix = npt.NDArray[np.float32]
+Role = Literal["number", "mark", "code"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Treatment(ABC):
     @property
     @abstractmethod
     def output_names(self) -> list[str]: ...
+
+    @property
+    def roles(self) -> list[Role]:
+        """What each output is: a number, a mark (0 or 1, say), or the code of a category."""
+        return ["mark"] * len(self.output_names)
 
     @abstractmethod
     def describe(self) -> str: ...
@@ -133,6 +139,10 @@ class Numeric(Treatment):
     def output_names(self) -> list[str]:
         return [self.name, f"{self.name} (missing)"] if self.blanks else [self.name]
 
+    @property
+    def roles(self) -> list[Role]:
+        return ["number", "mark"] if self.blanks else ["number"]
+
     def describe(self) -> str:
         scaled = f"standardised: (x - {self.center:.6g}) / {self.scale:.6g}; a blank takes the median {self.median:.6g}"
         return f"{scaled}, and a column marks it ({self.blanks:,} in training)" if self.blanks else scaled
@@ -203,7 +213,7 @@ class OneHot(Treatment):
         return out
 
 
-TREATMENTS = {treatment.kind: treatment for treatment in (Dropped, Presence, Numeric, Binary, OneHot)}
+TREATMENTS: dict[str, type[Treatment]] = {treatment.kind: treatment for treatment in (Dropped, Presence, Numeric, Binary, OneHot)}
 
 
 def choose(column: Column) -> Treatment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..data.table import Column, Table, default_names
 from ..errors import DataError, DTypeError, FormatError, ShapeError, did_you_mean
-from .columns import Dropped, Matrix, Treatment, check_finite, choose, from_config
+from .columns import Dropped, Matrix, Role, Treatment, check_finite, choose, from_config
 from .phrases import listed, plural, rows_where
 from .scaling import moments, standardised
 
@@ -34,8 +34,10 @@ class Encoder:
         self._odd: list[str] = []
 
     @classmethod
-    def fit(cls, table: Table, *, rows: Rows = None) -> Encoder:
+    def fit(cls, table: Table, *, rows: Rows = None, choose: Callable[[Column], Treatment] = choose) -> Encoder:
         """Learn from these rows of the table (None: all). Infinite values are refused in all of them.
+
+        choose: what decides how a column is treated; by default the table at the top of columns.py.
 
         Raises:
             DataError: no rows, no column that differs between them, or an infinite value.
@@ -65,6 +67,11 @@ class Encoder:
     @property
     def output_names(self) -> list[str]:
         return [name for treatment in self.treatments for name in treatment.output_names]
+
+    @property
+    def roles(self) -> list[Role]:
+        """What each output is; see Treatment.roles."""
+        return [role for treatment in self.treatments for role in treatment.roles]
 
     @property
     def notes(self) -> list[str]:
@@ -191,10 +198,12 @@ class ArrayEncoder:
 
 def encoder_from_config(config: Mapping[str, Any]) -> Encoder | ArrayEncoder:
     """The encoder whose `config()` this is."""
-    kinds: dict[str, type[Encoder] | type[ArrayEncoder]] = {kind.kind: kind for kind in (Encoder, ArrayEncoder)}
-    if config["kind"] not in kinds:
-        raise FormatError(f'no encoder "{config["kind"]}".{did_you_mean(config["kind"], kinds)}')
-    return kinds[config["kind"]].from_config(config)
+    if config["kind"] not in ENCODERS:
+        raise FormatError(f'no encoder "{config["kind"]}".{did_you_mean(config["kind"], ENCODERS)}')
+    return ENCODERS[config["kind"]].from_config(config)
+
+
+ENCODERS: dict[str, type[Encoder] | type[ArrayEncoder]] = {kind.kind: kind for kind in (Encoder, ArrayEncoder)}
 
 
 # ---------------------------------------------------------------- arrays

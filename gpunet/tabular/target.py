@@ -34,6 +34,7 @@ class Target:
     Attributes:
         classes: sorted, numbers by size, as they were in the data; of labels, their places; None for values.
         center, scale: of each of the k columns of values. `flat`: values were [N] and not [N, k].
+        low, high: the range of the training values, standardised.
     """
 
     task: Task
@@ -43,6 +44,8 @@ class Target:
     scale: list[float] = field(default_factory=list)
     flat: bool = True
     notes: list[str] = field(default_factory=list)
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
 
     @classmethod
     def fit(cls, values: npt.ArrayLike, *, task: Literal["auto"] | Task = "auto") -> Target:
@@ -77,12 +80,14 @@ class Target:
 
     @classmethod
     def _of_values(cls, array: Array, reason: str) -> Target:
-        center, scale = moments(array.reshape(len(array), -1).astype(np.float64))
+        values = array.reshape(len(array), -1).astype(np.float64)
+        center, scale = moments(values)
         if not scale.any():
             raise DataError(f"every row has the value {listed(center.tolist())}: there is nothing to learn")
         constant = (np.flatnonzero(scale == 0) + 1).tolist()
         notes = [f"target columns that are always the same: {listed(constant)} (the first is 1)"] if constant else []
-        return cls("regression", reason, None, center.tolist(), scale.tolist(), array.ndim == 1, notes)
+        ends = [standardised(end(values, axis=0), center, scale).tolist() for end in (np.min, np.max)]
+        return cls("regression", reason, None, center.tolist(), scale.tolist(), array.ndim == 1, notes, *ends)
 
     @property
     def outputs(self) -> int:

@@ -60,7 +60,7 @@ class Model:
     def encode(self, data: Table | npt.ArrayLike) -> npt.NDArray[Any]:
         """What the net gets for these rows."""
         if isinstance(self.encoder, Encoder):
-            return self.encoder.transform(data if isinstance(data, Table) else Table.from_frame(data))
+            return self.encoder.transform(_table(data))
         return self.encoder.transform(_matrix(data) if isinstance(data, Table) else data)
 
     def predict(self, data: Table | npt.ArrayLike) -> npt.NDArray[Any]:
@@ -162,6 +162,12 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     if about.pop("checksum", None) != _checksum(about, tensors):
         raise FormatError(f"{file}: the checksum does not match: the file was altered")
     return about, tensors
+
+
+def _table(data: Any) -> Table:
+    if isinstance(data, Table):
+        return data
+    return Table.from_array(data) if isinstance(data, np.ndarray) else Table.from_frame(data)
 
 
 def _matrix(table: Table) -> npt.NDArray[Any]:
