@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from .. import losses, nn, ops, presets
 from ..data.splits import split
+from ..data.sparse import Csr
 from ..data.table import Table
 from ..engine import Tensor
 from ..errors import ConfigError, DataError, ShapeError
-from ..tabular import Encoder, Target
-from ..train import Trainer
+from ..tabular import Encoder, SparseEncoder, Target
+from ..train import History, Trainer
 from ..train.model import Model
 from .contract import BaseEstimator, NotFittedError
 from .judge import Judge, judge
@@ -62,6 +63,12 @@ class Columns(list[tuple[str, str, str]]):
 class MLP(BaseEstimator):
     """Subclasses say what is predicted, by `_target` and the methods beside it."""
 
+    model_: Model
+    encoder_: Any
+    target_: Target
+    history_: History
+    histories_: list[History]
+
     def _target(self, y: Array) -> Target:
         raise NotImplementedError
 
@@ -102,10 +109,7 @@ class MLP(BaseEstimator):
         folds = self._folds(rows, codes, target, settings, seed, held_out)
         if not going_on:
             self._learn_columns(X, rows, folds, target, settings)
-            self._trainers = [
-                self._trainer(settings, seed + i)
-                for i in range(len(folds) * settings["n_ensemble"])
-            ]
+            self._trainers = [self._trainer(settings, seed + i) for i in range(len(folds) * settings["n_ensemble"])]
         elif len(self._live()) != len(folds) * settings["n_ensemble"]:
             raise ConfigError("warm_start: cv and n_ensemble must stay as they were in the first fit")
         for i, trainer in enumerate(self._trainers):
@@ -195,7 +199,7 @@ class MLP(BaseEstimator):
             return [(train, rows.take(other) if len(other) else None)]
         if held_out is not None:
             raise ConfigError("cv holds rows out itself; leave eval_set out, or cv")
-        if isinstance(self.cv, numbers.Integral):
+        if isinstance(self.cv, (int, np.integer)):
             if not 2 <= self.cv <= len(rows):
                 raise ConfigError(f"cv: from 2 to the number of rows ({len(rows):,}), got {self.cv}")
             parts = _split(len(rows), [1 / int(self.cv)] * int(self.cv), seed, strata)
@@ -216,7 +220,10 @@ class MLP(BaseEstimator):
         training = folds[0][0] if len(folds) == 1 else np.arange(len(rows))
         if target.task == "regression":
             target = self._target(rows.y[training])
-        encoder = settings["preset"].encode(rows.x, training, _plain(target))
+        if isinstance(rows.x, Csr):
+            encoder: Any = SparseEncoder.fit(rows.x, rows=training)
+        else:
+            encoder = settings["preset"].encode(rows.x, training, _plain(target))
         names = names_of(X)
         self.n_features_in_ = columns_of(rows.x)
         if names is not None:
@@ -227,7 +234,10 @@ class MLP(BaseEstimator):
 
     def _trainer(self, settings: dict[str, Any], seed: int, net: nn.Module | None = None) -> Trainer:
         preset, target = settings["preset"], _plain(self.target_)
-        net = net or preset.build(self.encoder_, target, **settings["net"])
+        shape = dict(settings["net"])
+        if isinstance(self.encoder_, SparseEncoder) and "periodic" in inspect.signature(preset.build).parameters:
+            shape["periodic"] = None  # an embedding of each column, most of which are 0
+        net = net or preset.build(self.encoder_, target, **shape)
         optimizer = preset.optimizer(target, **settings["optimizer"])
         loss = self._loss(preset)
         if self.alpha:
@@ -263,7 +273,9 @@ class MLP(BaseEstimator):
         prefix = "" if validation is None else "val_"
         if settings["judge"] is not None:
             if validation is None:
-                raise ConfigError(f"scoring={settings['judge'].__name__!r} needs rows that judge: eval_set, or early_stopping=True")
+                raise ConfigError(
+                    f"scoring={settings['judge'].__name__!r} needs rows that judge: eval_set, or early_stopping=True"
+                )
             monitor = prefix + settings["judge"].__name__
         elif self.scoring == "loss" or self._weighs_classes():
             monitor = prefix + "loss"
@@ -316,8 +328,7 @@ class MLP(BaseEstimator):
             raise NotFittedError(
                 f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before using this estimator."
             )
-        model: Model = self.model_
-        return model
+        return self.model_
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
@@ -330,17 +341,24 @@ class MLP(BaseEstimator):
         if is_frame(X) and learned_names:
             return x
         if columns_of(x) != self.n_features_in_:
-            raise ShapeError(f"X has {columns_of(x)} features, but {name} is expecting {self.n_features_in_} features as input")
+            raise ShapeError(
+                f"X has {columns_of(x)} features, but {name} is expecting {self.n_features_in_} features as input"
+            )
         if learned_names and not is_frame(X):
-            warnings.warn(f"X does not have valid feature names, but {name} was fitted with feature names", stacklevel=4)
+            warnings.warn(
+                f"X does not have valid feature names, but {name} was fitted with feature names", stacklevel=4
+            )
         elif names_of(X) is not None and not learned_names:
             warnings.warn(f"X has feature names, but {name} was fitted without feature names", stacklevel=4)
         return self._named(x)
 
     def _named(self, x: Any) -> Any:
         """The columns by the names that the encoder knows them by."""
-        if not isinstance(self.encoder_, Encoder) and not hasattr(self.encoder_, "names"):
-            return x
+        if isinstance(self.encoder_, SparseEncoder):
+            return x if isinstance(x, Csr) else _as_sparse(x)
+        if not isinstance(self.encoder_, Encoder):
+            return x.dense() if isinstance(x, Csr) else x
+        x = x.dense() if isinstance(x, Csr) else x
         table = x if isinstance(x, Table) else Table.from_array(x)
         names = self.encoder_.names
         if hasattr(self, "feature_names_in_") and any(n in names for n in table.names):
@@ -415,12 +433,25 @@ class MLP(BaseEstimator):
     # ------------------------------------------------------------------ scikit-learn's tags
 
     def _more_tags(self) -> dict[str, Any]:  # 1.5
-        return {"allow_nan": True}
+        return {"allow_nan": True, "X_types": ["2darray", "sparse"]}
 
     def __sklearn_tags__(self) -> Any:  # 1.6 and later
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         return tags
+
+
+def _as_sparse(x: Any) -> Csr:
+    """A few dense rows for a model of sparse ones."""
+    matrix = np.stack([c.values for c in x.columns], axis=1) if isinstance(x, Table) else x
+    if matrix.dtype == object:
+        raise DataError("the model was fitted on a sparse matrix of numbers; this table holds text")
+    if np.isnan(matrix.astype(np.float64)).any():
+        raise DataError("the model was fitted on a sparse matrix, which has no blanks; this array holds NaN")
+    row, column = np.nonzero(matrix)
+    starts = np.searchsorted(row, np.arange(len(matrix) + 1))
+    return Csr(matrix[row, column].astype(np.float64), column, starts, matrix.shape[1])
 
 
 def _plain(target: Target) -> Target:
@@ -440,7 +471,7 @@ def _check_taken(net: dict[str, Any], preset: presets.Preset) -> None:
 
 def _check_counts(**counts: Any) -> None:
     for name, n in counts.items():
-        if not isinstance(n, numbers.Real) or n < 1 or n != int(n):
+        if not isinstance(n, (int, float, np.number)) or n < 1 or n != int(n):
             raise ConfigError(f"{name}: a whole number of at least 1, got {n!r}")
 
 
@@ -460,5 +491,3 @@ def _split(n: int, fractions: Sequence[float], seed: int, strata: Array | None) 
             return split(n, fractions, seed=seed, stratify=strata)
     except DataError:  # every class has one row
         return split(n, fractions, seed=seed)
-
-

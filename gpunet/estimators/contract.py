@@ -27,7 +27,9 @@ except ImportError:
             known = self._get_param_names()
             for name in params:
                 if name not in known:
-                    raise ConfigError(f"Invalid parameter {name!r} of {type(self).__name__}.{did_you_mean(name, known)}")
+                    raise ConfigError(
+                        f"Invalid parameter {name!r} of {type(self).__name__}.{did_you_mean(name, known)}"
+                    )
             for name, value in params.items():
                 setattr(self, name, value)
             return self

@@ -136,8 +136,13 @@ class MLPClassifier(ClassifierMixin, MLP):
     # ------------------------------------------------------------------ the target
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, keep: bool) -> Rows:
-        if np.ndim(y) == 2 and np.shape(y)[1] == 1:
-            warnings.warn("A column-vector y was passed when a 1d array was expected: y.ravel()", DataConversionWarning, stacklevel=4)
+        shape = getattr(y, "shape", ())
+        if len(shape) == 2 and shape[1] == 1:
+            warnings.warn(
+                "A column-vector y was passed when a 1d array was expected: y.ravel()",
+                DataConversionWarning,
+                stacklevel=4,
+            )
         return super()._rows(X, y, sample_weight, keep)
 
     def _target(self, y: Array) -> Target:

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..data.sparse import Csr
 from ..data.table import Column, Table, encode
 from ..errors import DataError, DTypeError, ShapeError
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
 
+MOST_SPARSE_COLUMNS = 100_000
 MOST_REPEATED = 4  # whole-number weights are repeated up to so many rows for each row given
 
 
@@ -32,7 +34,7 @@ class CellError(DataError, DTypeError):
 class Rows:
     """x, and where they are known y and weights; `source` says which of the rows given each one was."""
 
-    x: Any  # Table, or an array of pixels
+    x: Any  # Table, Csr, or an array of pixels
     y: Array
     weight: npt.NDArray[np.float64] | None
     source: Indices
@@ -41,7 +43,7 @@ class Rows:
         return len(self.source)
 
     def take(self, rows: Indices) -> Rows:
-        x = self.x.take(rows) if isinstance(self.x, Table) else self.x[rows]
+        x = self.x[rows] if isinstance(self.x, np.ndarray) else self.x.take(rows)
         return Rows(x, self.y[rows], None if self.weight is None else self.weight[rows], self.source[rows])
 
     def weighted(self, by: npt.NDArray[np.float64]) -> Rows:
@@ -59,6 +61,8 @@ def read_x(x: Any, owner: str) -> Any:
     """
     if isinstance(x, Table):
         return x
+    if hasattr(x, "tocsr"):
+        return _sparse(x, owner)
     if is_frame(x):
         return _table(lambda: Table.from_frame(x))
     array = _array(x)
@@ -75,6 +79,18 @@ def read_x(x: Any, owner: str) -> Any:
     if array.dtype == np.uint8:
         return array
     return _table(lambda: Table.from_array(array))
+
+
+def _sparse(x: Any, owner: str) -> Csr:
+    csr = Csr.read(x)
+    _check_shape(csr.shape, owner)
+    if csr.width > MOST_SPARSE_COLUMNS:
+        raise DataError(
+            f"{csr.width:,} columns: {owner} takes at most {MOST_SPARSE_COLUMNS:,}, for a batch of rows is made dense. "
+            "Hash them to fewer (sklearn.feature_extraction.FeatureHasher), choose (sklearn.feature_selection.SelectKBest) "
+            "or project (sklearn.decomposition.TruncatedSVD)"
+        )
+    return csr
 
 
 def is_frame(x: Any) -> bool:
@@ -143,7 +159,9 @@ def read_y(y: Any, rows: int, owner: str) -> Array:
     if array.ndim not in (1, 2):
         raise ShapeError(f"y should be a 1d array, or [rows, outputs]; got an array of shape {array.shape} instead")
     if len(array) != rows:
-        raise ShapeError(f"Found input variables with inconsistent numbers of samples: X has {rows:,}, y {len(array):,}")
+        raise ShapeError(
+            f"Found input variables with inconsistent numbers of samples: X has {rows:,}, y {len(array):,}"
+        )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         what = "NaN" if np.isnan(array).any() else "infinity or a value too large for dtype('float64')"
         row = int(np.flatnonzero(~np.isfinite(array.reshape(rows, -1)).all(axis=1))[0]) + 1
@@ -191,7 +209,10 @@ def canonical(rows: Rows, codes: Array) -> Rows:
 def _content(x: Any, codes: Array) -> npt.NDArray[np.uint64]:
     """64 bits for each row, of its cells and its answer: equal rows have equal ones on every machine."""
     answers = np.ascontiguousarray(codes.reshape(len(codes), -1), np.float64)
-    bits = [_bits(column) for column in x.columns] if isinstance(x, Table) else [_pixel_bits(x)]
+    if isinstance(x, Table):
+        bits = [_bits(column) for column in x.columns]
+    else:
+        bits = [_sparse_bits(x) if isinstance(x, Csr) else _pixel_bits(x)]
     total = np.zeros(len(codes), np.uint64)
     for column in [*bits, *(_float_bits(a) for a in answers.T)]:
         total = _mixed(total * np.uint64(0x9E3779B97F4A7C15) + column)
@@ -217,6 +238,13 @@ def _pixel_bits(pixels: Array) -> npt.NDArray[np.uint64]:
     for begin in range(0, len(pixels), 4096):
         total[begin : begin + 4096] = pixels[begin : begin + 4096].astype(np.uint64) @ places
     return total
+
+
+def _sparse_bits(x: Csr) -> npt.NDArray[np.uint64]:
+    """The sum over the entries, so that it takes no notice of the order they lie in."""
+    entries = _mixed(_float_bits(x.values) + x.columns.astype(np.uint64))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(entries, dtype=np.uint64)])
+    return sums[x.starts[1:]] - sums[x.starts[:-1]]
 
 
 def _mixed(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

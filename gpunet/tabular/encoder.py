@@ -196,14 +196,14 @@ class ArrayEncoder:
         return cls(config["columns"], pixels=config["pixels"], center=config["center"], scale=config["scale"])
 
 
-def encoder_from_config(config: Mapping[str, Any]) -> Encoder | ArrayEncoder:
+def encoder_from_config(config: Mapping[str, Any]) -> Any:
     """The encoder whose `config()` this is."""
     if config["kind"] not in ENCODERS:
         raise FormatError(f'no encoder "{config["kind"]}".{did_you_mean(config["kind"], ENCODERS)}')
     return ENCODERS[config["kind"]].from_config(config)
 
 
-ENCODERS: dict[str, type[Encoder] | type[ArrayEncoder]] = {kind.kind: kind for kind in (Encoder, ArrayEncoder)}
+ENCODERS: dict[str, Any] = {kind.kind: kind for kind in (Encoder, ArrayEncoder)}
 
 
 # ---------------------------------------------------------------- arrays

@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from .. import metrics, nn
 from ..data.batches import load as load_rows
+from ..data.sparse import Csr
 from ..data.table import Table
 from ..devices import Device
 from ..devices import device as open_device
 from ..errors import DataError, FormatError
-from ..tabular import ArrayEncoder, Encoder, Target, encoder_from_config
+from ..tabular import ArrayEncoder, Encoder, SparseEncoder, Target, encoder_from_config
 from .forward import Forward
 
 FORMAT = 1  # of the file; a newer one is refused, every older one loads
@@ -37,7 +38,7 @@ class Model:
     """
 
     def __init__(
-        self, net: nn.Module, encoder: Encoder | ArrayEncoder, target: Target, *, info: Mapping[str, Any] | None = None
+        self, net: nn.Module, encoder: Encoder | ArrayEncoder | SparseEncoder, target: Target, *, info: Mapping[str, Any] | None = None
     ) -> None:
         self.net, self.encoder, self.target, self.info = net.eval(), encoder, target, dict(info or {})
         self._forward = Forward(net)
@@ -57,10 +58,12 @@ class Model:
         """The net's raw outputs (logits, standardised values), [rows, outputs]."""
         return self._forward(load_rows(self.encode(data), self.net.device, self.net.dtype))
 
-    def encode(self, data: Table | npt.ArrayLike) -> npt.NDArray[Any]:
+    def encode(self, data: Table | npt.ArrayLike) -> Any:
         """What the net gets for these rows."""
         if isinstance(self.encoder, Encoder):
             return self.encoder.transform(_table(data))
+        if isinstance(self.encoder, SparseEncoder):
+            return self.encoder.transform(data if isinstance(data, Csr) else Csr.read(data))
         return self.encoder.transform(_matrix(data) if isinstance(data, Table) else data)
 
     def predict(self, data: Table | npt.ArrayLike) -> npt.NDArray[Any]:
