@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import numbers
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +15,16 @@ import numpy.typing as npt
 
 from .. import losses, nn, ops, presets
 from ..data.splits import split
+from ..data.batches import load
 from ..data.sparse import Csr
 from ..data.table import Table
 from ..engine import Tensor
 from ..errors import ConfigError, DataError, ShapeError
 from ..tabular import Encoder, SparseEncoder, Target
 from ..train import History, Trainer
+from ..train.forward import Forward
 from ..train.model import Model
+from .calibrate import temperature
 from .contract import BaseEstimator, NotFittedError
 from .judge import Judge, judge
 from .rows import Rows, canonical, columns_of, is_frame, names_of, read_weight, read_x, read_y, rows_of
@@ -72,9 +76,9 @@ class MLP(BaseEstimator):
     def _target(self, y: Array) -> Target:
         raise NotImplementedError
 
-    def _weighs_classes(self) -> bool:
-        """Then the loss judges, if nothing else is said: the accuracy of a few heavy rows is too coarse."""
-        return getattr(self, "class_weight", None) is not None
+    def _judged_by_loss(self) -> bool:
+        """Whether the loss chooses the best epoch, and no metric of the preset's."""
+        return isinstance(self.scoring, str) and self.scoring == "loss"
 
     def _usual_metrics(self) -> tuple[str, ...]:
         raise NotImplementedError
@@ -115,7 +119,34 @@ class MLP(BaseEstimator):
         for i, trainer in enumerate(self._trainers):
             train, validation = folds[i // settings["n_ensemble"]]
             self._train(trainer, rows.take(train), validation, settings)
-        self._finish()
+        self._finish([validation for _, validation in folds])
+        return self
+
+    def _continue(self, X: Any, y: Any, sample_weight: Any, target: Callable[[Array], Target]) -> Any:
+        """One epoch over these rows, from where training stood; `target` makes the target of the first rows."""
+        settings = self._settings()
+        if self.cv is not None or settings["n_ensemble"] > 1:
+            raise ConfigError("partial_fit trains one net on the rows it gets: leave cv and n_ensemble out")
+        first = not hasattr(self, "model_")
+        rows = self._rows(X, y, sample_weight, keep=not first)
+        made = target(rows.y) if first else self.target_
+        codes = self._codes(made, rows.y)
+        rows = self._balanced(rows, made, codes)
+        if first:
+            self._learn_columns(X, rows, [(np.arange(len(rows)), None)], made, settings)
+            settings["optimizer"]["schedule"] = "constant"  # how long it will go on is not known
+            self._trainers = [self._trainer(settings, self._seed())]
+        [trainer] = self._live()
+        settings["fit"] = {"epochs": 1, "restore_best": False, "batch_size": settings["fit"].get("batch_size")}
+        trainer.seed += 1  # another order of the rows in each call
+        before = getattr(self, "n_iter_", 0)
+        self._train(trainer, rows, None, settings | {"judge": None})
+        curve = self.history_ if before else None
+        self._finish([None])
+        if curve is not None:
+            curve.add(self.history_.at(1))
+            self.history_, self.histories_ = curve, [curve]
+        self.n_iter_ = before + 1
         return self
 
     def _settings(self) -> dict[str, Any]:
@@ -226,6 +257,7 @@ class MLP(BaseEstimator):
             encoder = settings["preset"].encode(rows.x, training, _plain(target))
         names = names_of(X)
         self.n_features_in_ = columns_of(rows.x)
+        self._names = rows.x.names if isinstance(rows.x, Table) else None
         if names is not None:
             self.feature_names_in_ = np.array(names, object)
         elif hasattr(self, "feature_names_in_"):
@@ -277,7 +309,7 @@ class MLP(BaseEstimator):
                     f"scoring={settings['judge'].__name__!r} needs rows that judge: eval_set, or early_stopping=True"
                 )
             monitor = prefix + settings["judge"].__name__
-        elif self.scoring == "loss" or self._weighs_classes():
+        elif self._judged_by_loss():
             monitor = prefix + "loss"
         trainer.fit(
             self._encoded(train), validation=None if validation is None else self._encoded(validation, known=True),
@@ -293,13 +325,41 @@ class MLP(BaseEstimator):
     def _answers(self, y: Array) -> Array:
         return y
 
-    def _finish(self) -> None:
-        nets = [trainer.model for trainer in self._trainers]
-        self.model_ = Model(nets[0], self.encoder_, self.target_, info=self._info())
+    def _finish(self, judged_by: Sequence[Rows | None]) -> None:
+        """One model of all nets: each fold's are averaged and made honest, then the folds are averaged."""
+        each = len(self._trainers) // len(judged_by)
+        folds = [self._trainers[i : i + each] for i in range(0, len(self._trainers), each)]
+        self.temperature_ = self._temperature(folds, judged_by)
+        nets = [self._joined([trainer.model for trainer in fold]) for fold in folds]
+        if self.temperature_ is not None:
+            nets = [nn.Sequential(copy.deepcopy(net), nn.Temperature(self.temperature_)) for net in nets]
+        self.model_ = Model(self._joined(nets), self.encoder_, self.target_, info=self._info())
         self.histories_ = [trainer.history for trainer in self._trainers]
         self.history_ = self.histories_[0]
         self.n_iter_ = max(history.epochs for history in self.histories_)
         self.notes_ = [*self.encoder_.notes, *self.target_.notes]
+
+    def _joined(self, nets: list[nn.Module]) -> nn.Module:
+        if len(nets) == 1:
+            return nets[0]
+        average = "probabilities" if self.target_.task == "classification" else "outputs"
+        return nn.Ensemble(*[copy.deepcopy(net) for net in nets], average=average).to(nets[0].device)
+
+    def _temperature(self, folds: list[list[Trainer]], judged_by: Sequence[Rows | None]) -> float | None:
+        """What the logits are divided by; None where no rows tell, or nothing is to be told."""
+        if not self._calibrates() or any(rows is None for rows in judged_by):
+            return None
+        parts = []
+        for fold, rows in zip(folds, judged_by, strict=True):
+            x, y, weight = self._encoded(rows, known=True)
+            net = self._joined([trainer.model for trainer in fold])
+            z = fold[0].predict(x) if len(fold) == 1 else Forward(net.eval())(load(x, net.device, net.dtype))
+            parts.append((z, y, np.ones(len(y)) if weight is None else weight))
+        z, y, weight = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return temperature(z, y, weight, self.target_.task)
+
+    def _calibrates(self) -> bool:
+        return False
 
     def _info(self) -> dict[str, Any]:
         from .. import __version__
@@ -360,10 +420,13 @@ class MLP(BaseEstimator):
             return x.dense() if isinstance(x, Csr) else x
         x = x.dense() if isinstance(x, Csr) else x
         table = x if isinstance(x, Table) else Table.from_array(x)
-        names = self.encoder_.names
-        if hasattr(self, "feature_names_in_") and any(n in names for n in table.names):
-            return table
-        return Table(tuple(type(c)(n, c.kind, c.values) for n, c in zip(names, table.columns, strict=True)))
+        names = self._names
+        if hasattr(self, "feature_names_in_") and (table.names == names or not set(names).isdisjoint(table.names)):
+            return self._typed(table)
+        return self._typed(Table(tuple(type(c)(n, c.kind, c.values) for n, c in zip(names, table.columns, strict=True))))
+
+    def _typed(self, table: Table) -> Table:
+        return table
 
     def _outputs(self, X: Any) -> Array:
         model = self._fitted()

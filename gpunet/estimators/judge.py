@@ -33,10 +33,10 @@ class Judge:
         if not isinstance(self.metric, metrics.Metric):
             answers = y if task == "multilabel" else self.target.decode(y) if task == "classification" else None
             if answers is None:
-                return float(self.metric(self.target.decode_values(y), self.target.decode_values(outputs)))
+                return float(self.metric(self.target.restore(y), self.target.decode_values(outputs)))
             return float(self.metric(answers, probabilities(task, outputs)))
         if self.metric.task == "regression":
-            given = self.target.decode_values(y), self.target.decode_values(outputs)
+            given = self.target.restore(y), self.target.decode_values(outputs)
             return self.metric.function(*given, sample_weight=sample_weight)
         if self.metric.needs == "labels":
             return self.metric.function(y, outputs.argmax(axis=-1), sample_weight=sample_weight)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import metrics
+from .. import losses, metrics
 from ..errors import ConfigError, DataError
 from ..tabular import Target
 from .base import MLP
@@ -133,7 +133,31 @@ class MLPClassifier(ClassifierMixin, MLP):
             return (z > 0).astype(np.int64)
         return np.asarray(self.classes_[z.argmax(axis=1)])
 
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> MLPClassifier:
+        """One more epoch, over these rows, from where the weights and the optimizer stand.
+
+        The first call learns what to do with the columns, and needs `classes` unless its y has all of them. The
+        learning rate has no schedule.
+        """
+
+        def target(first: Array) -> Target:
+            if classes is None or first.ndim == 2:
+                return self._target(first)
+            every = np.unique(np.asarray(classes))
+            made = Target.fit(every, task="classification")
+            self.classes_ = _classes(every, made)
+            return made
+
+        return self._continue(X, y, sample_weight, target)
+
     # ------------------------------------------------------------------ the target
+
+    def _judged_by_loss(self) -> bool:
+        """Also where classes have weights: the accuracy of a few heavy rows is too coarse."""
+        return super()._judged_by_loss() or self.class_weight is not None
+
+    def _calibrates(self) -> bool:
+        return self.calibrate is not False
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, keep: bool) -> Rows:
         shape = getattr(y, "shape", ())
@@ -253,21 +277,51 @@ class MLPRegressor(RegressorMixin, MLP):
         self.random_state, self.device = random_state, device
 
     def predict(self, X: Any) -> npt.NDArray[np.float64]:
-        """Values in the target's unit: [rows], or [rows, k]."""
-        z = self._outputs(X)
-        return self.target_.decode_values(z)
+        """Values in the target's unit: [rows], or [rows, k]; of several quantiles, no higher one below a lower one."""
+        values = self.target_.decode_values(self._outputs(X))
+        levels = self._levels()
+        if levels is not None:  # sorting never makes the loss larger (Chernozhukov et al. 2010)
+            values[:, np.argsort(levels)] = np.sort(values, axis=1)
+        return values
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """R2, the mean over the columns."""
-        predicted = self.predict(X)
+        """R2, the mean over the columns; of several quantiles, of the one nearest to the median."""
+        predicted, levels = self.predict(X), self._levels()
+        if levels is not None:
+            predicted = predicted[:, int(np.argmin(np.abs(levels - 0.5)))]
         true = np.asarray(y, np.float64).reshape(predicted.shape)
         return metrics.r2(true, predicted, sample_weight=sample_weight)
 
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+        """One more epoch, over these rows, from where the weights and the optimizer stand.
+
+        The first call learns what to do with the columns and the scale of y. The learning rate has no schedule.
+        """
+        return self._continue(X, y, sample_weight, self._target)
+
+    def _levels(self) -> npt.NDArray[np.float64] | None:
+        """The quantiles asked for, if they are several: then each is a column of the target."""
+        if not isinstance(self.loss, str) or not self.loss.startswith("quantile:") or "," not in self.loss:
+            return None
+        return np.array(losses.get(self.loss).keywords["q"])  # type: ignore[attr-defined]
+
+    def _answers(self, y: Array) -> Array:
+        levels = self._levels()
+        if levels is None:
+            return y
+        if y.ndim != 1:
+            raise ConfigError(f"several quantiles of one value for each row, not of y {y.shape}. One regressor for each column")
+        return np.repeat(y[:, None], len(levels), axis=1)
+
+    def _judged_by_loss(self) -> bool:
+        """Also where a loss was asked for: what it is least at is what is wanted."""
+        return super()._judged_by_loss() or self.loss is not None
+
     def _target(self, y: Array) -> Target:
-        return Target.fit(self._answers(y), task="regression")
+        return Target.fit(self._answers(y), task="regression", link="log" if self.loss == "poisson" else "identity")
 
     def _usual_metrics(self) -> tuple[str, ...]:
-        return ("rmse", "r2")
+        return ("rmse", "r2") if self._levels() is None else ()
 
     def _more_tags(self) -> dict[str, Any]:
         return {**super()._more_tags(), "multioutput": True}

@@ -34,7 +34,8 @@ class Target:
     Attributes:
         classes: sorted, numbers by size, as they were in the data; of labels, their places; None for values.
         center, scale: of each of the k columns of values. `flat`: values were [N] and not [N, k].
-        low, high: the range of the training values, standardised.
+        low, high: the range of the training values, as a net gives them.
+        link: "log" where a net gives logarithms of what is to be predicted (rates), in units of their mean.
     """
 
     task: Task
@@ -46,9 +47,10 @@ class Target:
     notes: list[str] = field(default_factory=list)
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
+    link: Literal["identity", "log"] = "identity"
 
     @classmethod
-    def fit(cls, values: npt.ArrayLike, *, task: Literal["auto"] | Task = "auto") -> Target:
+    def fit(cls, values: npt.ArrayLike, *, task: Literal["auto"] | Task = "auto", link: str = "identity") -> Target:
         """Learn the classes or the scale of values [N] (or [N, k] for regression and labels).
 
         Raises:
@@ -62,7 +64,7 @@ class Target:
         if task == "classification":
             return cls._of_classes(array, reason)
         if task == "regression":
-            return cls._of_values(_numbers(array), reason)
+            return cls._of_rates(_numbers(array), reason) if link == "log" else cls._of_values(_numbers(array), reason)
         if task == "multilabel":
             return cls("multilabel", reason, list(range(_labels(array).shape[1])))
         raise ConfigError(f'no task "{task}".{did_you_mean(task, ("auto", *get_args(Task)))}')
@@ -88,6 +90,20 @@ class Target:
         notes = [f"target columns that are always the same: {listed(constant)} (the first is 1)"] if constant else []
         ends = [standardised(end(values, axis=0), center, scale).tolist() for end in (np.min, np.max)]
         return cls("regression", reason, None, center.tolist(), scale.tolist(), array.ndim == 1, notes, *ends)
+
+    @classmethod
+    def _of_rates(cls, array: Array, reason: str) -> Target:
+        values = array.reshape(len(array), -1).astype(np.float64)
+        if (values < 0).any():
+            raise DataError(f"counts are at least 0; below in {rows_where(values < 0)} of the target")
+        mean, top = values.mean(axis=0), values.max(axis=0)
+        if not mean.all():
+            raise DataError("every row has the value 0: there is nothing to learn")
+        least = 1 / (2 * len(values))  # half an event in all rows
+        low, high = np.full(len(mean), np.log(least)), np.log(top / mean)
+        fields = [np.zeros(len(mean)), mean, low, high]
+        center, scale, ends = fields[0].tolist(), fields[1].tolist(), [f.tolist() for f in fields[2:]]
+        return cls("regression", reason, None, center, scale, array.ndim == 1, [], *ends, link="log")
 
     @property
     def outputs(self) -> int:
@@ -119,8 +135,12 @@ class Target:
         return _array_of(self.classes)[np.asarray(codes)]
 
     def decode_values(self, z: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Standardised values [N, k] in their own unit; [N] if they came so."""
-        values = np.asarray(z, np.float64).reshape(-1, len(self.center)) * self.scale + self.center
+        """What a net gives, [N, k], in the values' own unit; [N] if they came so."""
+        return self.restore(np.exp(np.asarray(z, np.float64)) if self.link == "log" else z)
+
+    def restore(self, encoded: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """What `encode` made of values, in their own unit."""
+        values = np.asarray(encoded, np.float64).reshape(-1, len(self.center)) * self.scale + self.center
         return values[:, 0] if self.flat else values
 
     def config(self) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Model:
             found = {"loss": metrics.get("log_loss").function(codes, p)}
         else:
             z, true = self.outputs(data), self.target.encode(y)
-            codes, given = self.target.decode_values(true), {"values": self.target.decode_values(z)}
+            codes, given = self.target.restore(true), {"values": self.target.decode_values(z)}
             found = {"loss": float(np.mean((true - z) ** 2, dtype=np.float64))}
         for name in metrics.default_metrics(self.task):
             metric = metrics.get(name)
