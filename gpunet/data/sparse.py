@@ -44,7 +44,9 @@ class Csr:
         wrong = np.flatnonzero(~np.isfinite(values))
         if len(wrong):
             row = int(np.searchsorted(made.starts, wrong[0], side="right"))
-            raise DataError(f"sparse matrix: {values[wrong[0]]} in row {row}, column {csr.indices[wrong[0]] + 1} (the first is 1)")
+            raise DataError(
+                f"sparse matrix: {values[wrong[0]]} in row {row}, column {csr.indices[wrong[0]] + 1} (the first is 1)"
+            )
         return made
 
     def __len__(self) -> int:

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import losses, nn, ops, presets
-from ..data.splits import split
 from ..data.batches import load
 from ..data.sparse import Csr
+from ..data.splits import split
 from ..data.table import Table
 from ..engine import Tensor
 from ..errors import ConfigError, DataError, ShapeError
@@ -27,7 +27,19 @@ from ..train.model import Model
 from .calibrate import temperature
 from .contract import BaseEstimator, NotFittedError
 from .judge import Judge, judge
-from .rows import Rows, canonical, columns_of, is_frame, names_of, read_weight, read_x, read_y, rows_of
+from .rows import (
+    Rows,
+    canonical,
+    check_finite_cells,
+    columns_of,
+    is_frame,
+    names_of,
+    read_weight,
+    read_x,
+    read_y,
+    retyped,
+    rows_of,
+)
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
@@ -190,6 +202,9 @@ class MLP(BaseEstimator):
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, keep: bool) -> Rows:
         x = self._read(X) if keep else read_x(X, type(self).__name__)
+        if not keep:
+            x = retyped(x, self.columns) if self.columns and isinstance(x, Table) else x
+            check_finite_cells(x)
         count = rows_of(x)
         answers = read_y(y, count, type(self).__name__)
         weight = read_weight(sample_weight, count)
@@ -256,13 +271,15 @@ class MLP(BaseEstimator):
         else:
             encoder = settings["preset"].encode(rows.x, training, _plain(target))
         names = names_of(X)
-        self.n_features_in_ = columns_of(rows.x)
-        self._names = rows.x.names if isinstance(rows.x, Table) else None
+        given = read_x(X, type(self).__name__)
+        self.n_features_in_ = columns_of(given)
+        self._names = given.names if isinstance(given, Table) else None
         if names is not None:
             self.feature_names_in_ = np.array(names, object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         self.encoder_, self.target_ = encoder, target
+        self.notes_ = [*encoder.notes, *target.notes]
 
     def _trainer(self, settings: dict[str, Any], seed: int, net: nn.Module | None = None) -> Trainer:
         preset, target = settings["preset"], _plain(self.target_)
@@ -337,7 +354,6 @@ class MLP(BaseEstimator):
         self.histories_ = [trainer.history for trainer in self._trainers]
         self.history_ = self.histories_[0]
         self.n_iter_ = max(history.epochs for history in self.histories_)
-        self.notes_ = [*self.encoder_.notes, *self.target_.notes]
 
     def _joined(self, nets: list[nn.Module]) -> nn.Module:
         if len(nets) == 1:
@@ -351,6 +367,7 @@ class MLP(BaseEstimator):
             return None
         parts = []
         for fold, rows in zip(folds, judged_by, strict=True):
+            assert rows is not None
             x, y, weight = self._encoded(rows, known=True)
             net = self._joined([trainer.model for trainer in fold])
             z = fold[0].predict(x) if len(fold) == 1 else Forward(net.eval())(load(x, net.device, net.dtype))
@@ -399,7 +416,7 @@ class MLP(BaseEstimator):
         x, name = read_x(X, type(self).__name__), type(self).__name__
         learned_names = hasattr(self, "feature_names_in_")
         if is_frame(X) and learned_names:
-            return x
+            return self._named(x)
         if columns_of(x) != self.n_features_in_:
             raise ShapeError(
                 f"X has {columns_of(x)} features, but {name} is expecting {self.n_features_in_} features as input"
@@ -420,13 +437,17 @@ class MLP(BaseEstimator):
             return x.dense() if isinstance(x, Csr) else x
         x = x.dense() if isinstance(x, Csr) else x
         table = x if isinstance(x, Table) else Table.from_array(x)
-        names = self._names
+        names = self._names or []
         if hasattr(self, "feature_names_in_") and (table.names == names or not set(names).isdisjoint(table.names)):
             return self._typed(table)
-        return self._typed(Table(tuple(type(c)(n, c.kind, c.values) for n, c in zip(names, table.columns, strict=True))))
+        return self._typed(
+            Table(tuple(type(c)(n, c.kind, c.values) for n, c in zip(names, table.columns, strict=True)))
+        )
 
     def _typed(self, table: Table) -> Table:
-        return table
+        """What `columns` says of those that are there; a missing one is the encoder's to tell."""
+        wanted = {name: kind for name, kind in (self.columns or {}).items() if name in table.names}
+        return retyped(table, wanted) if wanted else table
 
     def _outputs(self, X: Any) -> Array:
         model = self._fitted()
@@ -441,7 +462,8 @@ class MLP(BaseEstimator):
     def columns_(self) -> Columns:
         """What is done to each column: print it."""
         self._fitted()
-        return Columns(self.encoder_.describe())
+        left_out = [name for name, kind in (self.columns or {}).items() if kind == "drop"]
+        return Columns([*self.encoder_.describe(), *((name, "dropped", "left out, as asked for") for name in left_out)])
 
     @property
     def loss_curve_(self) -> list[float]:

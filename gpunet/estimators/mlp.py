@@ -45,6 +45,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         max_seconds: training stops after the epoch it ends in.
         n_ensemble: nets of different seeds whose probabilities are averaged. cv: a number of folds, a splitter, or
             pairs of row numbers: a net (or n_ensemble) for each fold, judged by the rows it does not see.
+        columns: {name: "numeric", "categorical" or "drop"}, where a column is not what it looks like; see columns_.
         calibrate: divide the logits by a temperature that fits the held-out rows (Guo et al. 2017).
         callbacks, verbose (True, "bar", "lines"), warm_start (fit goes on where it stood, the optimizer too),
         shuffle, random_state, device ("auto", "cpu", "cuda", "cuda:1").
@@ -89,6 +90,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         max_seconds: float | None = None,
         n_ensemble: int | None = None,
         cv: Any = None,
+        columns: Mapping[str, str] | None = None,
         calibrate: bool | None = None,
         callbacks: Sequence[Any] | None = None,
         verbose: bool | str = False,
@@ -106,7 +108,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         self.max_iter, self.batch_size, self.shuffle, self.average = max_iter, batch_size, shuffle, average
         self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
         self.n_iter_no_change, self.tol, self.scoring, self.max_seconds = n_iter_no_change, tol, scoring, max_seconds
-        self.n_ensemble, self.cv, self.calibrate = n_ensemble, cv, calibrate
+        self.n_ensemble, self.cv, self.columns, self.calibrate = n_ensemble, cv, columns, calibrate
         self.callbacks, self.verbose, self.warm_start = callbacks, verbose, warm_start
         self.random_state, self.device = random_state, device
 
@@ -160,7 +162,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         return self.calibrate is not False
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, keep: bool) -> Rows:
-        shape = getattr(y, "shape", ())
+        shape: tuple[int, ...] = tuple(getattr(y, "shape", ()))
         if len(shape) == 2 and shape[1] == 1:
             warnings.warn(
                 "A column-vector y was passed when a 1d array was expected: y.ravel()",
@@ -256,6 +258,7 @@ class MLPRegressor(RegressorMixin, MLP):
         max_seconds: float | None = None,
         n_ensemble: int | None = None,
         cv: Any = None,
+        columns: Mapping[str, str] | None = None,
         callbacks: Sequence[Any] | None = None,
         verbose: bool | str = False,
         warm_start: bool = False,
@@ -272,7 +275,7 @@ class MLPRegressor(RegressorMixin, MLP):
         self.max_iter, self.batch_size, self.shuffle, self.average = max_iter, batch_size, shuffle, average
         self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
         self.n_iter_no_change, self.tol, self.scoring, self.max_seconds = n_iter_no_change, tol, scoring, max_seconds
-        self.n_ensemble, self.cv = n_ensemble, cv
+        self.n_ensemble, self.cv, self.columns = n_ensemble, cv, columns
         self.callbacks, self.verbose, self.warm_start = callbacks, verbose, warm_start
         self.random_state, self.device = random_state, device
 
@@ -310,7 +313,9 @@ class MLPRegressor(RegressorMixin, MLP):
         if levels is None:
             return y
         if y.ndim != 1:
-            raise ConfigError(f"several quantiles of one value for each row, not of y {y.shape}. One regressor for each column")
+            raise ConfigError(
+                f"several quantiles of one value for each row, not of y {y.shape}. One regressor for each column"
+            )
         return np.repeat(y[:, None], len(levels), axis=1)
 
     def _judged_by_loss(self) -> bool:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from ..data.sparse import Csr
 from ..data.table import Column, Table, encode
-from ..errors import DataError, DTypeError, ShapeError
+from ..errors import ConfigError, DataError, DTypeError, ShapeError, did_you_mean
+from ..tabular.columns import as_numbers, check_finite
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
@@ -63,13 +64,15 @@ def read_x(x: Any, owner: str) -> Any:
         return x
     if hasattr(x, "tocsr"):
         return _sparse(x, owner)
+    if hasattr(x, "collect") and not isinstance(x, np.ndarray):
+        raise DataError(f"a {type(x).__name__} holds no rows yet: give {owner} its .collect()")
     if is_frame(x):
         return _table(lambda: Table.from_frame(x))
     array = _array(x)
     if array.dtype.kind == "c":
         raise DataError(f"Complex data not supported: {owner} takes numbers and text, got {array.dtype}")
     if array.ndim < 2:
-        what = f"Expected 2D array, got {'scalar' if array.ndim == 0 else '1D'} array instead: {array!r:.200}"
+        what = f"Expected 2D array, got {'scalar' if array.ndim == 0 else '1D'} array instead of shape {array.shape}"
         raise ShapeError(
             f"{what}. Reshape your data either using array.reshape(-1, 1) if your data has a single feature "
             "or array.reshape(1, -1) if it contains a single sample."
@@ -93,10 +96,42 @@ def _sparse(x: Any, owner: str) -> Csr:
     return csr
 
 
+def check_finite_cells(x: Any) -> None:
+    """Refuse infinite cells, by column and row, while rows lie as they were given."""
+    if isinstance(x, Table):
+        for column in x.columns:
+            if column.kind == "numeric":
+                check_finite(column.name, column.values)
+
+
 def is_frame(x: Any) -> bool:
     """pandas, polars, pyarrow, or a dict of columns."""
     is_plain = isinstance(x, np.ndarray)
     return isinstance(x, (Table, Mapping)) or not is_plain and (hasattr(x, "columns") or hasattr(x, "column_names"))
+
+
+def retyped(table: Table, wanted: Mapping[str, str]) -> Table:
+    """The table with columns read as the user says: "numeric", "categorical" or "drop"."""
+    for name, kind in wanted.items():
+        if name not in table.names:
+            raise ConfigError(f'columns: no column "{name}".{did_you_mean(name, table.names)}')
+        if kind not in KINDS:
+            raise ConfigError(f'columns: "{name}" can be read as {", ".join(KINDS)}, not as {kind!r}')
+    kept = [c for c in table.columns if wanted.get(c.name) != "drop"]
+    return Table(tuple(_READ[wanted[c.name]](c) if c.name in wanted else c for c in kept), table.notes)
+
+
+def _as_categories(column: Column) -> Column:
+    if column.kind == "text":
+        return column
+    cells = [None if np.isnan(v) else repr(v).removesuffix(".0") for v in column.values.tolist()]
+    texts = np.empty(len(cells), object)
+    texts[:] = cells
+    return Column(column.name, "text", texts)
+
+
+_READ: dict[str, Any] = {"numeric": lambda c: Column(c.name, "numeric", as_numbers(c)), "categorical": _as_categories}
+KINDS = (*_READ, "drop")
 
 
 def names_of(x: Any) -> list[str] | None:
@@ -124,11 +159,11 @@ def _check_shape(shape: tuple[int, ...], owner: str) -> None:
             )
 
 
-def _array(x: Any) -> Array:
+def _array(x: Any, name: str = "X") -> Array:
     try:
         return np.asarray(x)
     except ValueError as error:
-        raise ShapeError(f"X is no array [rows, columns]: {error}") from None
+        raise ShapeError(f"{name} is no array, its rows differ in length: {error}") from None
 
 
 def _table(make: Any) -> Table:
@@ -151,7 +186,7 @@ def read_y(y: Any, rows: int, owner: str) -> Array:
         raise DataError(f"{owner} requires y to be passed, but the target y is None")
     if hasattr(y, "toarray"):  # labels in a sparse matrix
         y = y.toarray()
-    array = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
+    array = _array(y, "y")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.dtype.kind == "c":

@@ -31,7 +31,9 @@ class SparseEncoder:
         scale = np.zeros(x.width)
         np.maximum.at(scale, training.columns, np.abs(training.values))
         if not scale.any():
-            raise DataError(f"the sparse matrix is empty in {plural(len(training), 'training row')}: nothing to learn from")
+            raise DataError(
+                f"the sparse matrix is empty in {plural(len(training), 'training row')}: nothing to learn from"
+            )
         return cls(scale)
 
     @property

@@ -99,11 +99,11 @@ class Target:
         mean, top = values.mean(axis=0), values.max(axis=0)
         if not mean.all():
             raise DataError("every row has the value 0: there is nothing to learn")
-        least = 1 / (2 * len(values))  # half an event in all rows
-        low, high = np.full(len(mean), np.log(least)), np.log(top / mean)
-        fields = [np.zeros(len(mean)), mean, low, high]
-        center, scale, ends = fields[0].tolist(), fields[1].tolist(), [f.tolist() for f in fields[2:]]
-        return cls("regression", reason, None, center, scale, array.ndim == 1, [], *ends, link="log")
+        low = np.full(len(mean), -np.log(2 * len(values)))  # half an event in all rows
+        return cls(
+            "regression", reason, center=[0.0] * len(mean), scale=mean.tolist(), flat=array.ndim == 1,
+            low=low.tolist(), high=np.log(top / mean).tolist(), link="log",
+        )  # fmt: skip
 
     @property
     def outputs(self) -> int:
