@@ -93,30 +93,48 @@ template <class T> void scatter_add(const ScatterAdd<T>& a, Part part) {
   }
 }
 
-// The uniform numbers of kUniforms<> elements, from one vector of Philox blocks; (word >> 8) 2^-24 as in rng.py.
-constexpr int kBlocks = kBytes / 8, kUniforms = 4 * kBlocks;
-HD void uniforms(long first, unsigned long long seed, unsigned stream, unsigned step, float* u) {
-  VecU64 block;
-  for (int i = 0; i < kBlocks; ++i) block[i] = static_cast<unsigned long long>(first / 4 + i);
-  const Words<VecU64> w = philox(block, seed, stream, step);
+// The random words of kDrawn elements from `first` on, in order: a vector of Philox blocks, whose words come one vector
+// each and are laid side by side. An element is kept if (word >> 8) 2^-24, as in rng.py, is at least the rate.
+constexpr int kBlocks = kBytes / 8, kDrawn = 4 * kBlocks;
+HD void draw(long first, unsigned long long seed, unsigned stream, unsigned step, unsigned* words) {
+  VecU64 block, left, right;
   for (int i = 0; i < kBlocks; ++i) {
-    u[4 * i] = float(int(w.w0[i] >> 8)) * 0x1p-24f;
-    u[4 * i + 1] = float(int(w.w1[i] >> 8)) * 0x1p-24f;
-    u[4 * i + 2] = float(int(w.w2[i] >> 8)) * 0x1p-24f;
-    u[4 * i + 3] = float(int(w.w3[i] >> 8)) * 0x1p-24f;
+    block[i] = static_cast<unsigned long long>(first / 4 + i);
+    left[i] = static_cast<unsigned long long>(i % 2 * kBlocks + i / 2), right[i] = left[i] + kBlocks / 2;
   }
+  const Words<VecU64> w = philox(block, seed, stream, step);
+  const VecU64 even = w.w0 | w.w1 << 32, odd = w.w2 | w.w3 << 32;
+#if defined(__clang__)
+  for (int i = 0; i < kBlocks; ++i) {
+    const unsigned long long pair[2] = {even[i], odd[i]};
+    __builtin_memcpy(words + 4 * i, pair, 16);
+  }
+#else
+  const VecU64 both[2] = {__builtin_shuffle(even, odd, left), __builtin_shuffle(even, odd, right)};
+  __builtin_memcpy(words, both, sizeof both);
+#endif
+}
+
+template <class T> HD void keep(T* out, const T* x, const unsigned* words, int n, unsigned least_kept, T scale) {
+  T kept[kDrawn];  // out may be x, of which a compiler would be afraid
+  for (int i = 0; i < n; ++i) kept[i] = words[i] >> 8 >= least_kept ? x[i] * scale : T(0);
+  __builtin_memcpy(out, kept, static_cast<unsigned long>(n) * sizeof(T));
 }
 
 template <class T> void dropout(const Dropout<T>& d, Part part) {
   const Span s = share(d.n, 256, part);
-  const float rate = float(d.rate);
+  const float level = float(d.rate) * 0x1p24f;  // of the 2^24 numbers so many are below the rate
+  const unsigned least_kept = unsigned(level) + (float(unsigned(level)) < level);
   const T scale = T(1 / (1 - d.rate));
-  for (long first = s.begin; first < s.end; first += kUniforms) {
-    float u[kUniforms];
-    uniforms(first, d.seed, d.stream, d.step, u);
-    const long n = s.end - first < kUniforms ? s.end - first : kUniforms;
-    for (long i = 0; i < n; ++i) d.out[first + i] = u[i] >= rate ? d.x[first + i] * scale : T(0);
+  unsigned words[kDrawn];
+  long first = s.begin;
+  for (; first + kDrawn <= s.end; first += kDrawn) {
+    draw(first, d.seed, d.stream, d.step, words);
+    keep(d.out + first, d.x + first, words, kDrawn, least_kept, scale);
   }
+  if (first == s.end) return;
+  draw(first, d.seed, d.stream, d.step, words);
+  keep(d.out + first, d.x + first, words, int(s.end - first), least_kept, scale);
 }
 
 }  // namespace

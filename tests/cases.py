@@ -104,6 +104,9 @@ row("cos",        ops.cos,                    np.cos,                         "r
 row("erf",        ops.erf,                    _erf,                           "real",             ONE)
 row("erf",        ops.erf,                    _erf,                           "wide",       ONE, smooth=0, note="wide")
 row("copy",       ops.copy,                   np.array,                       "real",             ONE)
+row("copy",       lambda x: ops.copy(ops.transpose(x)), lambda x: x.T.copy(), "real",
+    (((3, 5),), ((17, 33),), ((2, 3, 4),), ((40, 1, 19),), ((2, 3, 4, 5),), ((0, 3),)), note="transposed")
+row("copy",       lambda x: ops.copy(x[::2, 1:]), lambda x: x[::2, 1:].copy(), "real", (((5, 7),), ((4, 2),)), note="cut")
 row("stop_gradient", ops.stop_gradient,       lambda x: x,                    "real",             ONE, smooth=0)
 row("cast",       lambda x: ops.cast(ops.cast(x, dtype=np.float64), dtype=x.dtype), lambda x: x, "real", ONE)
 row("cast",       lambda x: ops.cast(x, dtype=np.int32), np.trunc,            "real",       ONE, smooth=0, note="int")
