@@ -171,6 +171,8 @@ class MLP(BaseEstimator):
             norm=self.norm, residual=self.residual,
         )  # fmt: skip
         _check_taken(net, preset)
+        if self.activation is not None:
+            ops.activations.lookup(net["activation"])
         schedule = self.learning_rate
         schedule = SCHEDULES.get(schedule, schedule) if isinstance(schedule, str) else schedule
         betas = tuple(b or usual for b, usual in zip((self.beta_1, self.beta_2), (0.9, 0.999), strict=True))

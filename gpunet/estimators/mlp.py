@@ -118,7 +118,8 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
         """Probabilities [rows, classes], in the order of classes_; of labels, each for itself."""
-        return probabilities(self._fitted().task, self._outputs(X))
+        z = self._outputs(X)
+        return probabilities(self.target_.task, z)
 
     def predict_log_proba(self, X: Any) -> npt.NDArray[np.float64]:
         with np.errstate(divide="ignore"):
@@ -281,7 +282,8 @@ class MLPRegressor(RegressorMixin, MLP):
 
     def predict(self, X: Any) -> npt.NDArray[np.float64]:
         """Values in the target's unit: [rows], or [rows, k]; of several quantiles, no higher one below a lower one."""
-        values = self.target_.decode_values(self._outputs(X))
+        z = self._outputs(X)
+        values = self.target_.decode_values(z)
         levels = self._levels()
         if levels is not None:  # sorting never makes the loss larger (Chernozhukov et al. 2010)
             values[:, np.argsort(levels)] = np.sort(values, axis=1)
