@@ -210,8 +210,21 @@ row("pick",       ops.pick,
                   "real index3", (((5, 3), (5,)), ((0, 3), (0,)), ((2, 4, 3), (2, 4)), ((3,), ())))
 row("one_hot",    lambda t: ops.one_hot(t, n=5, dtype=np.float64),
                   lambda t: np.eye(5)[t], ("index3",), (((7,),), ((0,),), ((2, 3),), ((),)), smooth=0)
+row("csr_rows",   lambda v, t: ops.csr_rows(v, *_csr(v), t, width=6, most=4),
+                  lambda v, t: _dense(v)[t], "real index3", (((7,), (5,)), ((7,), (0,)), ((7,), (1023,))), smooth=0)
 row("slice_rows", lambda x, start: ops.slice_rows(x, start, size=3),
                   lambda x, start: x[2:5], ("real", 2), (((9, 4),), ((5,),)), smooth=0)
+
+CSR_COLUMNS, CSR_STARTS = [5, 0, 2, 1, 3, 4, 0], [0, 1, 1, 5]  # a row of one, an empty one, a full one; 2 beyond
+
+def _csr(v: Any) -> list[Tensor]:
+    return [Tensor(v.device.upload(np.array(a)), v.device) for a in (CSR_COLUMNS, CSR_STARTS)]
+
+def _dense(v: Array) -> Array:
+    out = np.zeros((3, 6))
+    for i, (begin, end) in enumerate(zip(CSR_STARTS, CSR_STARTS[1:])):
+        out[i, CSR_COLUMNS[begin:end]] = v[begin:end]
+    return out
 
 def _scattered(g: Array, t: Array, n: int) -> Array:
     out = np.zeros((n, *g.shape[t.ndim:]))

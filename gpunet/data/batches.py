@@ -12,6 +12,7 @@ from .. import ops, rng
 from ..devices import Device
 from ..engine import Tensor
 from ..errors import DataError, ShapeError
+from .sparse import Csr, SparseRows
 
 
 class Batches:
@@ -34,7 +35,7 @@ class Batches:
         self.order = Tensor(device.upload(np.arange(self.rows)), device)
         self.cursor = Tensor(device.upload(np.zeros((), np.int64)), device)
 
-    def _load(self, array: Any, dtype: Any) -> Tensor | None:
+    def _load(self, array: Any, dtype: Any) -> Any:
         return None if array is None else load(array, self.device, dtype)
 
     def shuffle(self, epoch: int) -> None:
@@ -60,7 +61,7 @@ class Batches:
         """The next `size` rows in order; moves the cursor on. Made of ops alone."""
         rows = ops.slice_rows(self.order, self.cursor, size=size)
         self.cursor.assign(self.cursor + size)
-        x, y, weight = (None if t is None else ops.gather(t, rows) for t in (self.x, self.y, self.weight))
+        x, y, weight = (None if t is None else taken(t, rows) for t in (self.x, self.y, self.weight))
         assert x is not None
         return x, y, weight
 
@@ -69,7 +70,8 @@ class Batches:
         part = copy.copy(self)
         part.rows = min(rows, self.rows)
         part.x, part.y, part.weight = (
-            None if t is None else Tensor(t.value[:rows], t.device) for t in (self.x, self.y, self.weight)
+            None if t is None else t.first(rows) if isinstance(t, SparseRows) else Tensor(t.value[:rows], t.device)
+            for t in (self.x, self.y, self.weight)
         )
         return part
 
@@ -79,13 +81,27 @@ class Batches:
             part = slice(start, start + size)
             assert self.x is not None
             yield (
-                Tensor(self.x.value[part], self.device),
+                between(self.x, part.start, part.stop),
                 None if self.y is None else Tensor(self.y.value[part], self.device),
             )
 
 
-def load(array: Any, device: Device, dtype: Any) -> Tensor:
-    """Rows on the device: floats in the model's dtype; integers (classes, codes, pixels) as they are."""
+def taken(x: Any, rows: Tensor) -> Tensor:
+    """x[rows], of a Tensor or of SparseRows."""
+    return x.take(rows) if isinstance(x, SparseRows) else ops.gather(x, rows)
+
+
+def between(x: Any, begin: int, end: int) -> Tensor:
+    """x[begin:end], of a Tensor or of SparseRows."""
+    return x.between(begin, end) if isinstance(x, SparseRows) else Tensor(x.value[begin:end], x.device)
+
+
+def load(array: Any, device: Device, dtype: Any) -> Any:
+    """Rows on the device: floats in the model's dtype; integers (classes, codes, pixels) as they are; a Csr as it is."""
+    if isinstance(array, Csr):
+        if not len(array):
+            raise DataError("no rows to train on or evaluate")
+        return SparseRows(array, device, dtype)
     host = np.ascontiguousarray(array.numpy() if isinstance(array, Tensor) else array)
     if host.dtype.kind not in "fiub":
         raise DataError(f"numbers wanted, got an array of {host.dtype}. Tables with text go through gpunet.tabular")

@@ -1,6 +1,7 @@
 """Layers and nets: modules with parameters by dotted name."""
 
 from . import init
+from .ensemble import Ensemble, Temperature
 from .layers import (
     BY_NAME,
     ELU,
@@ -50,6 +51,7 @@ __all__ = [
     "Columns",
     "Dropout",
     "Embedding",
+    "Ensemble",
     "Flatten",
     "Identity",
     "LayerNorm",
@@ -71,6 +73,7 @@ __all__ = [
     "Softplus",
     "Summary",
     "Tanh",
+    "Temperature",
     "build",
     "init",
     "layer",

@@ -2,6 +2,7 @@
 
 from .encoder import ArrayEncoder, Encoder, encoder_from_config
 from .robust import RobustEncoder
+from .sparse import SparseEncoder
 from .target import Target
 
-__all__ = ["ArrayEncoder", "Encoder", "RobustEncoder", "Target", "encoder_from_config"]
+__all__ = ["ArrayEncoder", "Encoder", "RobustEncoder", "SparseEncoder", "Target", "encoder_from_config"]

@@ -7,6 +7,7 @@
 | no value                                          | left out                                                         |
 | one value; with blanks                            | left out; one column: is it blank?                               |
 | numbers                                           | standardised; blanks take the median, and a column marks them    |
+| dates and times (ISO 8601)                        | days, standardised; their place in the year, the week, the day   |
 | two texts                                         | one column of -1 and +1; 0 where blank                           |
 | texts, nearly all different; with blanks          | left out; one column: is it blank?                               |
 | other texts                                       | one-hot, at most MOST_CATEGORIES; all 0 where blank              |
@@ -17,57 +18,23 @@ A text not seen in training is treated as a blank, or joins the rare ones where 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..data.table import Column
 from ..errors import DataError, FormatError, did_you_mean
+from .dates import Dates, all_dates
 from .phrases import listed, plural, rows_where
 from .scaling import moments, standardised
+from .treatment import Matrix, Role, Treatment
 
 MOST_CATEGORIES = 100  # as AutoGluon's networks have it
 FEW_TEXTS = 20
-
-Matrix = npt.NDArray[np.float32]
-Role = Literal["number", "mark", "code"]
-
-
-@dataclass(frozen=True)
-class Treatment(ABC):
-    """Turns the cells of the column `name` into float32 [rows, len(output_names)]. Its fields are all it knows."""
-
-    kind: ClassVar[str]
-    name: str
-
-    @property
-    def remark(self) -> str:
-        """What a person should know of every column that is treated so; nothing if it is as expected."""
-        return ""
-
-    @property
-    @abstractmethod
-    def output_names(self) -> list[str]: ...
-
-    @property
-    def roles(self) -> list[Role]:
-        """What each output is: a number, a mark (0 or 1, say), or the code of a category."""
-        return ["mark"] * len(self.output_names)
-
-    @abstractmethod
-    def describe(self) -> str: ...
-
-    @abstractmethod
-    def transform(self, column: Column, notes: list[str]) -> Matrix:
-        """The column's numbers; what is odd about its cells is appended to `notes`."""
-
-    def config(self) -> dict[str, Any]:
-        return {"kind": self.kind, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -213,7 +180,7 @@ class OneHot(Treatment):
         return out
 
 
-TREATMENTS: dict[str, type[Treatment]] = {treatment.kind: treatment for treatment in (Dropped, Presence, Numeric, Binary, OneHot)}
+TREATMENTS: dict[str, type[Treatment]] = {treatment.kind: treatment for treatment in (Dropped, Presence, Numeric, Binary, OneHot, Dates)}
 
 
 def choose(column: Column) -> Treatment:
@@ -227,6 +194,8 @@ def choose(column: Column) -> Treatment:
     counts = Counter(present.tolist())
     if len(counts) == 1:
         return _useless(column, "always the same")
+    if all_dates(counts):
+        return Dates.fit(column)
     if len(counts) == 2:
         return Binary(column.name, *sorted(counts))
     if len(counts) > FEW_TEXTS and 2 * len(counts) > len(present):

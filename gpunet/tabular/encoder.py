@@ -60,6 +60,11 @@ class Encoder:
         return [treatment.name for treatment in self.treatments]
 
     @property
+    def odd(self) -> list[str]:
+        """What was odd about the table transformed last."""
+        return list(self._odd)
+
+    @property
     def output_names(self) -> list[str]:
         return [name for treatment in self.treatments for name in treatment.output_names]
 
@@ -191,14 +196,14 @@ class ArrayEncoder:
         return cls(config["columns"], pixels=config["pixels"], center=config["center"], scale=config["scale"])
 
 
-def encoder_from_config(config: Mapping[str, Any]) -> Encoder | ArrayEncoder:
+def encoder_from_config(config: Mapping[str, Any]) -> Any:
     """The encoder whose `config()` this is."""
     if config["kind"] not in ENCODERS:
         raise FormatError(f'no encoder "{config["kind"]}".{did_you_mean(config["kind"], ENCODERS)}')
     return ENCODERS[config["kind"]].from_config(config)
 
 
-ENCODERS: dict[str, type[Encoder] | type[ArrayEncoder]] = {kind.kind: kind for kind in (Encoder, ArrayEncoder)}
+ENCODERS: dict[str, Any] = {kind.kind: kind for kind in (Encoder, ArrayEncoder)}
 
 
 # ---------------------------------------------------------------- arrays

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..data.batches import SparseRows, between
 from ..engine import Tensor, set_mode
 from ..graph.compile import Compiled
 from ..nn import Module
@@ -30,13 +31,15 @@ class Forward:
         """A copy is of the net's copy."""
         return Forward, (self.net, self.compile)
 
-    def __call__(self, x: Tensor, rows: int = ROWS) -> npt.NDArray[Any]:
+    def __call__(self, x: Tensor | SparseRows, rows: int = ROWS) -> npt.NDArray[Any]:
         n = len(x)
-        if n <= rows:
+        if isinstance(x, SparseRows):
+            rows = min(rows, x.at_once)
+        elif n <= rows:
             return self.run(x).numpy()
         outputs: Any = None
         for start in range(0, n, rows):
-            made = self.run(Tensor(x.value[start : start + rows], x.device)).numpy()
+            made = self.run(between(x, start, start + rows)).numpy()
             if outputs is None:
                 outputs = np.empty((n, *made.shape[1:]), made.dtype)
             outputs[start : start + rows] = made

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import losses, ops, optim, rng
-from ..data.batches import Batches, load
+from ..data.batches import Batches, SparseRows, load, taken
 from ..data.splits import split
 from ..devices import Device
 from ..devices import device as open_device
@@ -60,7 +60,7 @@ class Trainer:
         *,
         device: Device | str = "auto",
         seed: int = 0,
-        metrics: Sequence[str | Callable[..., float]] | None = None,
+        metrics: Sequence[Any] | None = None,
         compile: bool = True,
     ) -> None:
         self.device, self.seed = open_device(device), int(seed)
@@ -185,9 +185,10 @@ class Trainer:
         """Layers that draw their first weights by the data see some of it, once."""
         if self.model.unsettled:
             assert data.x is not None
-            order = rng.permutation(data.rows, seed=self.seed, stream=rng.stream("settle"))[:MEASURED_ROWS]
+            most = data.x.at_once if isinstance(data.x, SparseRows) else MEASURED_ROWS
+            order = rng.permutation(data.rows, seed=self.seed, stream=rng.stream("settle"))[: min(most, MEASURED_ROWS)]
             rows = Tensor(self.device.upload(np.sort(order)), self.device)
-            self.model.eval().settle(ops.gather(data.x, rows))
+            self.model.eval().settle(taken(data.x, rows))
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
