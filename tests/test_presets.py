@@ -253,6 +253,26 @@ def test_realmlp_has_the_numbers_of_the_paper(classes: bool, lr: float) -> None:
     assert preset.validation == 0.2 and preset.n_ensemble == 1
 
 
+def test_the_default_is_narrower_has_ramps_and_a_net_a_fold() -> None:
+    preset, encoder, target, net, _ = prepared("default", classes=True)
+    assert presets.get() is presets.get(None) is preset
+    assert [layer.outputs for layer in net if isinstance(layer, nn.NTKLinear)] == [128, 128, 128, 2]
+    assert net[0].outputs == 2 * (4 + 4) + 7 + 8 and net[0].ramps.bins == 16
+    assert preset.cv == 6 and preset.fit["epochs"] == 64 and preset.fit["monitor"] == "val_loss"
+    assert [preset.fit["batch_size"](rows) for rows in (1, 1024, 1025, 16_384, 16_385, 10**6)] == [64, 64, 128, 128, 256, 256]
+    assert [presets.get(name).cv for name in ("realmlp", "realmlp-s", "classic", "cs231n")] == [None] * 4
+
+
+def test_the_default_trains_a_net_a_fold_unless_told_otherwise() -> None:
+    table = {"x": np.linspace(-1, 1, 60), "z": np.cos(np.arange(60))}
+    y = (table["x"] > 0).astype(int)
+    made = [gpunet.MLPClassifier(max_iter=1, random_state=0, **given).fit(table, y) for given in ({}, {"n_ensemble": 1}, {"cv": 2})]
+    assert [len(one.histories_) for one in made] == [6, 1, 2]
+    one = gpunet.MLPClassifier(max_iter=1, random_state=0).fit(table, y, eval_set=(table, y))
+    few = gpunet.MLPClassifier(max_iter=1, random_state=0).fit({"x": table["x"][24:35]}, y[24:35])
+    assert len(one.histories_) == len(few.histories_) == 1
+
+
 def test_realmlp_s_has_the_numbers_of_the_paper() -> None:
     preset, encoder, target, net, _ = prepared("realmlp-s", classes=False)
     assert encoder.codes == [] and len(encoder.output_names) == 2 + 1 + 1 + 5 + 30

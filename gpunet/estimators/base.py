@@ -322,7 +322,7 @@ class MLP(BaseEstimator):
         fit = dict(settings["fit"])
         if trainer.optimizer.full_batch:
             fit.pop("batch_size", None)
-        elif fit.get("batch_size") is not None:
+        elif isinstance(fit.get("batch_size"), (int, np.integer)):
             fit["batch_size"] = min(int(fit["batch_size"]), len(train))
         prefix = "" if validation is None else "val_"
         monitor = fit.pop("monitor", None)
