@@ -8,7 +8,7 @@
 
 | preset      | columns                                  | net                                 | trained by                             |
 |-------------|------------------------------------------|-------------------------------------|----------------------------------------|
-| default     | see `docs/tabular.md`                    |                                     |                                        |
+| "default"   | quartiles, smooth clip, embeddings       | RealMLP's, 3 x 128, with ramps      | Adam, coslog4, 64 epochs, 6 folds      |
 | "realmlp"   | quartiles, smooth clip, embeddings       | RealMLP-TD: 3 x 256                 | Adam, coslog4, 256 epochs, best epoch  |
 | "realmlp-s" | the same, all categories one-hot         | RealMLP-TD-S: 3 x 256               | Adam, coslog4, 256 epochs, best epoch  |
 | "classic"   | standardised, one-hot                    | scikit-learn's: 100, ReLU           | Adam, until the loss stands still      |
@@ -50,7 +50,8 @@ class Preset:
             weight_decay, schedule, and what that optimizer takes besides.
         fit: arguments of Trainer.fit.
         validation: share of the rows that `fit` needs held out to choose the epoch by; 0: none.
-        n_ensemble: nets whose predictions are averaged, each on a fold of its own.
+        n_ensemble: nets whose predictions are averaged. cv: folds, each of which judges a net trained on the others;
+            all of these nets are averaged. None: one split, by `validation`.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Preset:
     fit: Mapping[str, Any] = field(default_factory=dict)
     validation: float = 0.2
     n_ensemble: int = 1
+    cv: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fit", MappingProxyType(dict(self.fit)))
@@ -88,6 +90,7 @@ LABEL_SMOOTHING = 0.1
 LR_FACTORS = [  # of parameters by name, whatever layer they are in; the first match wins
     #     match                  lr factor
     ("*.periodic.*",             0.1),
+    ("*.ramps.*",                0.1),
     ("*.factor",                 6.0),
     ("*.strength",               0.1),
     ("*.bias",                   0.1),
@@ -124,10 +127,11 @@ def realmlp(
     activation: str | None = None,
     dropout: float = 0.15,
     periodic: Mapping[str, Any] | None = PERIODIC,
+    piecewise: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Columns, scale, blocks of (linear, activation of trained strength, dropout), linear; values are clamped."""
     act = activation or ACTIVATION[target.task]
-    first = _entrance(encoder, periodic)
+    first = _entrance(encoder, periodic, piecewise)
     layers: list[nn.Module] = [first, nn.Scale(first.outputs)]
     for k, m in zip([first.outputs, *hidden[:-1]], hidden, strict=True) if hidden else ():
         layers += [nn.NTKLinear(k, m, init="data"), nn.ParametricActivation(m, act)]
@@ -148,7 +152,7 @@ def realmlp_small(
 ) -> nn.Module:
     """Columns, scale, blocks of (linear, activation), linear; the last layer begins at zero."""
     act = activation or ACTIVATION[target.task]
-    first = _entrance(encoder, None)
+    first = _entrance(encoder)
     layers: list[nn.Module] = [first, nn.Scale(first.outputs)]
     for k, m in zip([first.outputs, *hidden[:-1]], hidden, strict=True) if hidden else ():
         layers += [nn.NTKLinear(k, m, init="normal"), nn.BY_NAME[act]()]
@@ -157,11 +161,15 @@ def realmlp_small(
     return nn.Sequential(*layers)
 
 
-def _entrance(encoder: AnyEncoder, periodic: Mapping[str, Any] | None) -> nn.Columns:
+def _entrance(
+    encoder: AnyEncoder, periodic: Mapping[str, Any] | None = None, piecewise: Mapping[str, Any] | None = None
+) -> nn.Columns:
     roles = encoder.roles if isinstance(encoder, RobustEncoder) else ["number"] * len(encoder.output_names)
     codes = encoder.codes if isinstance(encoder, RobustEncoder) else []
-    embedding = None if periodic is None else dict(periodic)
-    return nn.Columns(roles.count("number"), roles.count("mark"), codes, embedding=embedding)
+    settings = {
+        name: None if how is None else dict(how) for name, how in (("embedding", periodic), ("piecewise", piecewise))
+    }
+    return nn.Columns(roles.count("number"), roles.count("mark"), codes, **settings)
 
 
 def _smoothed(target: Target) -> losses.Loss:
@@ -240,9 +248,16 @@ CS231N_FIT = {"epochs": 20, "batch_size": 200}
 
 # ---------------------------------------------------------------- the table
 
+# ---------------------------------------------------------------- the default; docs/tabular.md says why
+
+PIECEWISE = {"bins": 16, "width": 4}
+DEFAULT_FIT = REALMLP_FIT | {"epochs": 64, "batch_size": None}
+
 # fmt: off
 PRESETS = {preset.name: preset for preset in (
     #      name         encode                         build          loss       optimizer                               fit
+    Preset("default",   _robust,                       partial(realmlp, hidden=(128, 128, 128), piecewise=PIECEWISE),
+           _smoothed, _adam,                                                                                             DEFAULT_FIT, cv=6),
     Preset("realmlp",   _robust,                       realmlp,       _smoothed, _adam,                                  REALMLP_FIT),
     Preset("realmlp-s", partial(_robust, one_hot=None), realmlp_small, _smoothed,
            partial(_adam, rates=SMALL_LR, weight_decay=0.0),                                                             REALMLP_FIT),
@@ -252,4 +267,4 @@ PRESETS = {preset.name: preset for preset in (
            partial(_with_defaults, defaults=CS231N),                                                                     CS231N_FIT),
 )}
 # fmt: on
-DEFAULT = "realmlp"
+DEFAULT = "default"

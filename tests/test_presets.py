@@ -136,6 +136,32 @@ def test_columns_embed_numbers_and_codes() -> None:
         layer(numbers)
 
 
+def test_ramps_climb_from_quantile_to_quantile_of_the_data_seen_first() -> None:
+    x = np.stack([R.normal(size=99), np.arange(99) % 2, np.full(99, 3.0)], axis=1).astype(np.float32)
+    layer, w = doubled(nn.PiecewiseEmbedding(3, bins=4, width=2))
+    assert layer.unsettled
+    layer.settle(tensor(x.astype(np.float64)))
+    edges = np.quantile(x, np.linspace(0, 1, 5), axis=0, method="inverted_cdf")
+    points = np.concatenate([edges, edges + 0.01, x[:5], [[-9, -9, -9], [9, 9, 9]]]).astype(np.float64)
+    want = []
+    for j in range(3):
+        pairs = [(a, b) for a, b in zip(edges[:-1, j], edges[1:, j], strict=True)]
+        ramps = np.array([np.clip((points[:, j] - a) / (b - a), 0, 1) if b > a else np.zeros(len(points)) for a, b in pairs])
+        want.append(ramps.T @ w["weight"][j] + w["bias"][j])
+    np.testing.assert_allclose(layer(points).numpy(), np.concatenate(want, axis=1), rtol=1e-4, atol=1e-5)
+    before = layer.state_dict()
+    layer.settle(tensor(x.astype(np.float64) * 2))
+    assert all(np.array_equal(value, before[name]) for name, value in layer.state_dict().items())
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, min_value=-3, max_value=3), min_size=1, max_size=20))
+def test_ramps_of_any_column_are_finite(cells: list[float]) -> None:
+    x = np.array(cells, np.float32)[:, None]
+    layer = nn.PiecewiseEmbedding(1, bins=5, width=1).initialize(1)
+    made = layer.settle(tensor(x)).numpy()
+    assert np.isfinite(made).all() and np.abs(made).max() <= 6 / np.sqrt(5)
+
+
 def test_initial_embeddings_are_of_the_size_of_the_recipe() -> None:
     w = nn.PeriodicEmbedding(400).initialize(1).state_dict()
     assert w["frequency"].std() == pytest.approx(0.1, rel=0.03)

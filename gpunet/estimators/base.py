@@ -217,9 +217,10 @@ class MLP(BaseEstimator):
         )  # fmt: skip
         members = preset.n_ensemble if self.n_ensemble is None else self.n_ensemble
         _check_counts(max_iter=fit.get("epochs", 1), n_ensemble=members, n_iter_no_change=patience or 1)
+        own = self.cv is None and self.n_ensemble is None and validation  # the preset's folds stand for its one split
         return {
             "preset": preset, "net": net, "optimizer": optimizer, "validation": validation, "fit": fit,
-            "n_ensemble": int(members), "judge": self._judge(),
+            "n_ensemble": int(members), "judge": self._judge(), "cv": preset.cv if own else self.cv,
         }  # fmt: skip
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, keep: bool) -> Rows:
@@ -259,7 +260,10 @@ class MLP(BaseEstimator):
         """(training rows, rows that judge) of each fold; of the only one without `cv`."""
         strata = codes if target.task == "classification" else None
         every = np.arange(len(rows))
-        if self.cv is None:
+        cv = settings["cv"]
+        if self.cv is None and cv is not None:
+            cv = None if held_out is not None or len(rows) < 2 * cv else cv
+        if cv is None:
             if held_out is not None or not settings["validation"]:
                 return [(every, held_out)]
             share = min(settings["validation"], MOST_VALIDATION_ROWS / len(rows))
@@ -267,12 +271,12 @@ class MLP(BaseEstimator):
             return [(train, rows.take(other) if len(other) else None)]
         if held_out is not None:
             raise ConfigError("cv holds rows out itself; leave eval_set out, or cv")
-        if isinstance(self.cv, (int, np.integer)):
-            if not 2 <= self.cv <= len(rows):
-                raise ConfigError(f"cv: from 2 to the number of rows ({len(rows):,}), got {self.cv}")
-            parts = _split(len(rows), [1 / int(self.cv)] * int(self.cv), seed, strata)
+        if isinstance(cv, (int, np.integer)):
+            if not 2 <= cv <= len(rows):
+                raise ConfigError(f"cv: from 2 to the number of rows ({len(rows):,}), got {cv}")
+            parts = _split(len(rows), [1 / int(cv)] * int(cv), seed, strata)
             return [(np.setdiff1d(every, part), rows.take(np.sort(part))) for part in parts if len(part)]
-        given = self.cv.split(np.zeros((int(rows.source.max()) + 1, 1))) if hasattr(self.cv, "split") else self.cv
+        given = cv.split(np.zeros((int(rows.source.max()) + 1, 1))) if hasattr(cv, "split") else cv
         folds = []
         for train, test in given:
             inside, outside = (np.flatnonzero(np.isin(rows.source, part)) for part in (train, test))
@@ -340,8 +344,9 @@ class MLP(BaseEstimator):
             fit.pop("batch_size", None)
         elif fit.get("batch_size") is not None:
             fit["batch_size"] = min(int(fit["batch_size"]), len(train))
-        monitor = fit.pop("monitor", None)
         prefix = "" if validation is None else "val_"
+        monitor = fit.pop("monitor", None)
+        monitor = monitor if validation is not None or monitor is None else monitor.removeprefix("val_")
         if settings["judge"] is not None:
             if validation is None:
                 raise ConfigError(

@@ -29,7 +29,15 @@ from .layers import (
 from .mlp import MLP
 from .module import Module, build, layer
 from .summary import Summary, summary
-from .tabular import Clamp, Columns, NTKLinear, ParametricActivation, PeriodicEmbedding, Scale
+from .tabular import (
+    Clamp,
+    Columns,
+    NTKLinear,
+    ParametricActivation,
+    PeriodicEmbedding,
+    PiecewiseEmbedding,
+    Scale,
+)
 
 __all__ = [
     "BY_NAME",
@@ -55,6 +63,7 @@ __all__ = [
     "NTKLinear",
     "ParametricActivation",
     "PeriodicEmbedding",
+    "PiecewiseEmbedding",
     "ReLU",
     "Residual",
     "Scale",

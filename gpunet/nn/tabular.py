@@ -14,6 +14,8 @@ from ..errors import ConfigError, ShapeError
 from .layers import _positive, _state
 from .module import Module, describe, layer
 
+SMALLEST_GAP = 1e-6  # between the ends of a ramp, of the column's largest number: less is rounding in float32
+
 
 @layer
 class Scale(Module):
@@ -124,11 +126,50 @@ class PeriodicEmbedding(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_columns(self, x, self.features)
-        n, k = x.shape
-        columns = ops.reshape(ops.copy(ops.swap_last(x)), shape=(k, n, 1))
-        waves = ops.cos(ops.linear(columns, self.frequency * (2 * math.pi), self.phase))
-        made = ops.transpose(ops.linear(waves, self.weight, self.bias), axes=(1, 0, 2))
-        return ops.concat([ops.reshape(ops.copy(made), shape=(n, k * (self.width - 1))), x], axis=1)
+        waves = ops.cos(ops.linear(_by_column(x), self.frequency * (2 * math.pi), self.phase))
+        return ops.concat([_by_row(ops.linear(waves, self.weight, self.bias)), x], axis=1)
+
+
+@layer
+class PiecewiseEmbedding(Module):
+    """Each number as `width` trained piecewise linear functions of it (Gorishniy et al. 2022).
+
+    [n, k] becomes [n, width * k]. A function bends at the quantiles of the column in training, and is flat beyond them:
+    it is linear in `bins` ramps, each of which climbs from 0 to 1 between two neighbouring quantiles.
+    """
+
+    fields = ("features", "bins", "width")
+
+    def __init__(self, features: int, *, bins: int = 16, width: int = 4) -> None:
+        _positive(features=features, bins=bins, width=width)
+        self.features, self.bins, self.width = int(features), int(bins), int(width)
+        k, m = self.features, self.bins
+        self.slope, self.start = _state(np.zeros((k, 1, m)), np.float32), _state(np.zeros((k, m)), np.float32)
+        self.settled = _state(0, np.int64)
+        self.declare("weight", (k, m, self.width), init=f"symmetric:{1 / math.sqrt(m)}")
+        self.declare("bias", (k, self.width), init=f"symmetric:{1 / math.sqrt(m)}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        _check_columns(self, x, self.features)
+        ramps = ops.clip(ops.linear(_by_column(x), self.slope, self.start), low=0.0, high=1.0)
+        return _by_row(ops.linear(ramps, self.weight, self.bias))
+
+    @property
+    def unsettled(self) -> bool:
+        return not self.settled.item()
+
+    @no_grad()
+    def settle(self, x: Tensor) -> Tensor:
+        if self.unsettled:
+            shares = np.linspace(0, 1, self.bins + 1)
+            edges = np.quantile(np.asarray(x.numpy(), np.float64), shares, axis=0, method="inverted_cdf").T
+            gap = np.diff(edges, axis=1)
+            apart = gap > SMALLEST_GAP * np.maximum(np.abs(edges).max(axis=1, keepdims=True), SMALLEST_GAP)
+            slope = np.where(apart, 1 / np.where(apart, gap, 1), 0.0)  # where quantiles are equal, no ramp
+            _write(self.slope, slope[:, None, :])
+            _write(self.start, -edges[:, :-1] * slope)
+            _write(self.settled, 1)
+        return self(x)
 
 
 @layer
@@ -141,10 +182,11 @@ class Columns(Module):
         numeric: columns that the periodic embedding reads (frequencies=0: none, they go on as they are).
         plain: columns that go on as they are.
         codes: how many codes each of the last columns has (0 to count - 1); each code is a trained row of `width` numbers.
-        embedding: settings of the PeriodicEmbedding; None for none.
+        embedding, piecewise: settings of the PeriodicEmbedding and the PiecewiseEmbedding of the numeric columns, whose
+            outputs stand side by side; None for none. Without the first the columns themselves stand in its place.
     """
 
-    fields = ("numeric", "plain", "codes", "width", "embedding")
+    fields = ("numeric", "plain", "codes", "width", "embedding", "piecewise")
 
     def __init__(
         self,
@@ -154,15 +196,18 @@ class Columns(Module):
         *,
         width: int = 8,
         embedding: dict[str, Any] | None = None,
+        piecewise: dict[str, Any] | None = None,
     ) -> None:
         self.numeric, self.plain, self.codes, self.width = int(numeric), int(plain), [int(c) for c in codes], int(width)
-        self.embedding = embedding
+        self.embedding, self.piecewise = embedding, piecewise
         if min(self.numeric, self.plain, *self.codes, 0) < 0 or not self.numeric + self.plain + len(self.codes):
             raise ConfigError(
                 f"Columns: at least one column wanted, got numeric={numeric}, plain={plain}, codes={codes}"
             )
         if self.numeric and embedding is not None:
             self.periodic = PeriodicEmbedding(self.numeric, **embedding)
+        if self.numeric and piecewise is not None:
+            self.ramps = PiecewiseEmbedding(self.numeric, **piecewise)
         if self.codes:
             self.declare("code", (sum(self.codes), self.width), init="normal")
             self._first = np.cumsum([0, *self.codes[:-1]])  # of each column, among the rows of `code`
@@ -173,20 +218,28 @@ class Columns(Module):
 
     @property
     def outputs(self) -> int:
-        each = 1 if self.embedding is None or not self.numeric else self.periodic.width
+        each = (1 if self.embedding is None else self.periodic.width) if self.numeric else 0
+        each += self.ramps.width if self.numeric and self.piecewise is not None else 0
         return self.numeric * each + self.plain + len(self.codes) * self.width
 
     def forward(self, x: Tensor) -> Tensor:
         _check_columns(self, x, self.inputs)
-        parts = []
+        numbers, parts = x[:, : self.numeric], []
         if self.numeric:
-            numbers = x[:, : self.numeric]
             parts.append(numbers if self.embedding is None else self.periodic(numbers))
+        if self.numeric and self.piecewise is not None:
+            parts.append(self.ramps(numbers))
         if self.plain:
             parts.append(x[:, self.numeric : self.numeric + self.plain])
         if self.codes:
             parts.append(self._embedded(x[:, -len(self.codes) :]))
         return parts[0] if len(parts) == 1 else ops.concat(parts, axis=1)
+
+    @no_grad()
+    def settle(self, x: Tensor) -> Tensor:
+        if self.unsettled:
+            self.ramps.settle(x[:, : self.numeric])
+        return self(x)
 
     def _embedded(self, codes: Tensor) -> Tensor:
         first = Tensor(codes.device.upload(self._first), codes.device)
@@ -216,6 +269,17 @@ class Clamp(Module):
 def _check_columns(module: Module, x: Tensor, wanted: int) -> None:
     if x.ndim != 2 or x.shape[1] != wanted:
         raise ShapeError(f"{describe(module)} got the shape {x.shape}; it takes [rows, {wanted}]")
+
+
+def _by_column(x: Tensor) -> Tensor:
+    """[n, k] as a stack of k columns [k, n, 1]."""
+    return ops.reshape(ops.copy(ops.swap_last(x)), shape=(x.shape[1], x.shape[0], 1))
+
+
+def _by_row(made: Tensor) -> Tensor:
+    """A stack [k, n, m], of m numbers for each column, as rows [n, k * m]."""
+    k, n, m = made.shape
+    return ops.reshape(ops.copy(ops.transpose(made, axes=(1, 0, 2))), shape=(n, k * m))
 
 
 def _write(t: Tensor, value: Any) -> None:
