@@ -321,24 +321,28 @@ def duplicated() -> Any:
     return pd.DataFrame(np.ones((N, 2)), columns=["a", "a"])
 
 
+LATE = {**SMALL, "c": [0.0] * 41 + [np.inf] + [1.0] * 18}
+LISTS = {**SMALL, "c": [[1, 2]] * N}
+PAIR = {"a": [1], "b": [2]}
+
 # fmt: off
 REFUSED: dict[str, tuple[Any, Any, type[GpunetError], str]] = {
-    #  what                      X                                     y                         error       message
-    "no rows":                  ({"a": [], "b": []},                   [],                       DataError,  r"0 sample\(s\)"),
-    "no columns":               (np.ones((N, 0)),                      CLASSES,                  DataError,  r"0 feature\(s\)"),
-    "one row":                  ({"a": [1], "b": [2]},                 [0],                      DataError,  "n_samples=1"),
-    "one class":                (SMALL,                                [1] * N,                  DataError,  "every row has the class 1"),
-    "infinite":                 ({**SMALL, "c": [0.0] * 41 + [np.inf] + [1.0] * 18}, CLASSES,    DataError,  r'column "c": infinite in row 42'),
-    "lists":                    ({**SMALL, "c": [[1, 2]] * N},         CLASSES,                  DataError,  'column "c" holds list'),
-    "twice the same name":      (duplicated,                           CLASSES,                  DataError,  "unique column names"),
-    "nothing but blanks":       ({"a": [None] * N},                    CLASSES,                  DataError,  "no column of the table is left"),
-    "answers missing":          (SMALL,                                [np.nan, *CLASSES[1:]],   DataError,  "Input y contains NaN. First in row 1 "),
-    "texts missing":            (SMALL,                                [None, "a", "b"] * 20,    DataError,  "20 missing values: rows 1, 4, 7"),
-    "answers too few":          (SMALL,                                CLASSES[1:],              ShapeError, "X has 60, y 59"),
-    "values for classes":       (SMALL,                                X[:N, 0],                 DataError,  "Unknown label type: continuous"),
-    "several classes a row":    (SMALL,                                np.full((N, 2), 2),       DataError,  "labels are 0 or 1"),
-    "one dimension":            (X[:, 0],                              Y,                        ShapeError, "Reshape your data"),
-    "complex":                  (X + 1j,                               Y,                        DataError,  "Complex data not supported"),
+    #  what                   X                      y                       error       message
+    "no rows":               ({"a": [], "b": []},    [],                     DataError,  r"0 sample\(s\)"),
+    "no columns":            (np.ones((N, 0)),       CLASSES,                DataError,  r"0 feature\(s\)"),
+    "one row":               (PAIR,                  [0],                    DataError,  "n_samples=1"),
+    "one class":             (SMALL,                 [1] * N,                DataError,  "every row has the class 1"),
+    "infinite":              (LATE,                  CLASSES,                DataError,  r'"c": infinite in row 42'),
+    "lists":                 (LISTS,                 CLASSES,                DataError,  'column "c" holds list'),
+    "twice the same name":   (duplicated,            CLASSES,                DataError,  "unique column names"),
+    "nothing but blanks":    ({"a": [None] * N},     CLASSES,                DataError,  "no column of the table is left"),
+    "answers missing":       (SMALL,                 [np.nan, *CLASSES[1:]], DataError,  "y contains NaN. First in row 1 "),
+    "texts missing":         (SMALL,                 [None, "a", "b"] * 20,  DataError,  "20 missing values: rows 1, 4"),
+    "answers too few":       (SMALL,                 CLASSES[1:],            ShapeError, "X has 60, y 59"),
+    "values for classes":    (SMALL,                 X[:N, 0],               DataError,  "Unknown label type: continuous"),
+    "several classes a row": (SMALL,                 np.full((N, 2), 2),     DataError,  "labels are 0 or 1"),
+    "one dimension":         (X[:, 0],               Y,                      ShapeError, "Reshape your data"),
+    "complex":               (X + 1j,                Y,                      DataError,  "Complex data not supported"),
 }
 # fmt: on
 
@@ -350,6 +354,24 @@ def test_hostile_tables_are_refused(what: str) -> None:
     with pytest.raises(error, match=message):
         made.fit(x() if callable(x) else x, y)
     assert not hasattr(made, "model_")
+
+
+def test_a_refused_table_leaves_a_fitted_estimator_as_it_was() -> None:
+    made = classifier(max_iter=2).fit(X, Y)
+    want, before = made.predict_proba(X), dict(vars(made))
+
+    def broken(y: Any, p: Any) -> float:
+        raise RuntimeError("in the middle of training")
+
+    broken.greater_is_better = True  # type: ignore[attr-defined]
+    for x, y in ((SMALL, [1] * N), (LATE, [f"c{c}" for c in CLASSES])):
+        with pytest.raises(DataError):
+            made.fit(x, y)
+    made.set_params(scoring=broken)
+    with pytest.raises(RuntimeError):
+        made.fit(X[:100], ["abc"[c] for c in Y[:100]])
+    made.set_params(scoring=None)
+    assert vars(made) == before and np.array_equal(made.predict_proba(X), want)
 
 
 def test_an_infinite_answer_and_a_constant_one_are_refused() -> None:

@@ -6,7 +6,8 @@ import copy
 import inspect
 import numbers
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -111,6 +112,21 @@ class MLP(BaseEstimator):
             DataError, ShapeError: the table or the answers cannot be learned from; the message says where and why.
             ConfigError: a setting that does not exist. DivergedError: NaN in training.
         """
+        with self._whole():
+            return self._fit(X, y, sample_weight, eval_set)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """All of a fit or nothing: an error leaves what was learned before."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, eval_set: Any) -> Any:
         settings = self._settings()
         going_on = self.warm_start and hasattr(self, "model_")
         rows = self._rows(X, y, sample_weight, keep=going_on)
@@ -136,6 +152,10 @@ class MLP(BaseEstimator):
 
     def _continue(self, X: Any, y: Any, sample_weight: Any, target: Callable[[Array], Target]) -> Any:
         """One epoch over these rows, from where training stood; `target` makes the target of the first rows."""
+        with self._whole():
+            return self._one_epoch(X, y, sample_weight, target)
+
+    def _one_epoch(self, X: Any, y: Any, sample_weight: Any, target: Callable[[Array], Target]) -> Any:
         settings = self._settings()
         if self.cv is not None or settings["n_ensemble"] > 1:
             raise ConfigError("partial_fit trains one net on the rows it gets: leave cv and n_ensemble out")
@@ -340,6 +360,7 @@ class MLP(BaseEstimator):
             shuffle=self.shuffle, monitor=monitor, callbacks=tuple(self.callbacks or ()),
             show_progress=_progress(self.verbose), **fit,
         )  # fmt: skip
+        trainer.release()
 
     def _encoded(self, rows: Rows, known: bool = False) -> tuple[Any, ...]:
         x = self._named(rows.x) if known else rows.x

@@ -426,6 +426,10 @@ class Trainer:
     def restore(self, state: dict[str, npt.NDArray[Any]]) -> None:
         self.model.load_state_dict(state)
 
+    def release(self) -> None:
+        """Let go of the training data, which the compiled steps hold; the next `fit` compiles them again."""
+        self._programs = {}
+
     @property
     def best_epoch(self) -> int:
         return self._best.epoch if self._best is not None else 0
