@@ -18,6 +18,7 @@ from gpunet.tabular import RobustEncoder, Target, encoder_from_config
 from gpunet.tabular.robust import robust, smooth_clip
 from gpunet.train import Callback
 from gpunet.train.model import Model
+from gpunet.train.together import train_together
 
 R = np.random.default_rng(5)
 QUIET: dict[str, Any] = {"show_progress": False}
@@ -382,3 +383,36 @@ def test_an_optional_group_may_match_nothing() -> None:
     assert len(optimizer.groups) == 1
     with pytest.raises(ConfigError, match="no parameter matches"):
         optim.SGD(lr=0.1, groups=[{"match": "*.none"}]).bind(list(net.named_parameters()))
+
+
+# ---------------------------------------------------------------- several nets at a time
+
+
+def ensemble(count: int = 4) -> list[Trainer]:
+    return [Trainer(nn.MLP(3, 16, 2, dropout=0.1), device="cpu", seed=i) for i in range(count)]
+
+
+def test_nets_trained_together_have_the_bits_of_one_after_the_other() -> None:
+    one, other = ensemble(), ensemble()
+    for trainers, at_a_time in ((one, 1), (other, 3)):
+        train_together(
+            trainers, lambda i, t=trainers: t[i].fit((X, Y), epochs=3, batch_size=16, **QUIET), at_a_time=at_a_time
+        )
+    for a, b in zip(one, other, strict=True):
+        assert a.history == b.history
+        weights = zip(a.model.state_dict().values(), b.model.state_dict().values(), strict=True)
+        assert all(np.array_equal(p, q) for p, q in weights)
+
+
+def test_the_first_failure_ends_the_others() -> None:
+    trainers, done = ensemble(), []
+
+    def fit(i: int) -> None:
+        if i == 1:
+            raise ConfigError("the second fails")
+        trainers[i].fit((X, Y), epochs=10**6, batch_size=16, **QUIET)
+        done.append(i)
+
+    with pytest.raises(ConfigError, match="the second fails"):
+        train_together(trainers, fit, at_a_time=2)
+    assert done == [0] and trainers[0].history.stopped == "interrupted"  # the others have not begun

@@ -25,6 +25,7 @@ from ..tabular import Encoder, SparseEncoder, Target
 from ..train import History, Trainer
 from ..train.forward import Forward
 from ..train.model import Model
+from ..train.together import train_together
 from .calibrate import temperature
 from .contract import BaseEstimator, NotFittedError
 from .judge import Judge, judge
@@ -144,9 +145,13 @@ class MLP(BaseEstimator):
             self._trainers = [self._trainer(settings, seed + i) for i in range(len(folds) * settings["n_ensemble"])]
         elif len(self._live()) != len(folds) * settings["n_ensemble"]:
             raise ConfigError("warm_start: cv and n_ensemble must stay as they were in the first fit")
-        for i, trainer in enumerate(self._trainers):
-            train, validation = folds[i // settings["n_ensemble"]]
-            self._train(trainer, rows.take(train), validation, settings)
+
+        def train(i: int) -> None:
+            part, validation = folds[i // settings["n_ensemble"]]
+            self._train(self._trainers[i], rows.take(part), validation, settings)
+
+        watched = self.callbacks or self.verbose  # by what expects one net after the other
+        train_together(self._trainers, train, at_a_time=1 if watched else None)
         self._finish([validation for _, validation in folds])
         return self
 
