@@ -251,7 +251,14 @@ CS231N_FIT = {"epochs": 20, "batch_size": 200}
 # ---------------------------------------------------------------- the default; docs/tabular.md says why
 
 PIECEWISE = {"bins": 16, "width": 4}
-DEFAULT_FIT = REALMLP_FIT | {"epochs": 64, "batch_size": None}
+
+
+def few_rows_a_step(rows: int) -> int:
+    """64 rows up to 1,024; 128 up to 16,384; then 256."""
+    return 64 if rows <= 1024 else 128 if rows <= 16_384 else 256
+
+
+DEFAULT_FIT = REALMLP_FIT | {"epochs": 64, "batch_size": few_rows_a_step, "monitor": "val_loss"}
 
 # fmt: off
 PRESETS = {preset.name: preset for preset in (

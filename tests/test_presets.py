@@ -18,6 +18,7 @@ from gpunet.tabular import RobustEncoder, Target, encoder_from_config
 from gpunet.tabular.robust import robust, smooth_clip
 from gpunet.train import Callback
 from gpunet.train.model import Model
+from gpunet.train.together import train_together
 
 R = np.random.default_rng(5)
 QUIET: dict[str, Any] = {"show_progress": False}
@@ -253,6 +254,26 @@ def test_realmlp_has_the_numbers_of_the_paper(classes: bool, lr: float) -> None:
     assert preset.validation == 0.2 and preset.n_ensemble == 1
 
 
+def test_the_default_is_narrower_has_ramps_and_a_net_a_fold() -> None:
+    preset, encoder, target, net, _ = prepared("default", classes=True)
+    assert presets.get() is presets.get(None) is preset
+    assert [layer.outputs for layer in net if isinstance(layer, nn.NTKLinear)] == [128, 128, 128, 2]
+    assert net[0].outputs == 2 * (4 + 4) + 7 + 8 and net[0].ramps.bins == 16
+    assert preset.cv == 6 and preset.fit["epochs"] == 64 and preset.fit["monitor"] == "val_loss"
+    assert [preset.fit["batch_size"](rows) for rows in (1, 1024, 1025, 16_384, 16_385, 10**6)] == [64, 64, 128, 128, 256, 256]
+    assert [presets.get(name).cv for name in ("realmlp", "realmlp-s", "classic", "cs231n")] == [None] * 4
+
+
+def test_the_default_trains_a_net_a_fold_unless_told_otherwise() -> None:
+    table = {"x": np.linspace(-1, 1, 60), "z": np.cos(np.arange(60))}
+    y = (table["x"] > 0).astype(int)
+    made = [gpunet.MLPClassifier(max_iter=1, random_state=0, **given).fit(table, y) for given in ({}, {"n_ensemble": 1}, {"cv": 2})]
+    assert [len(one.histories_) for one in made] == [6, 1, 2]
+    one = gpunet.MLPClassifier(max_iter=1, random_state=0).fit(table, y, eval_set=(table, y))
+    few = gpunet.MLPClassifier(max_iter=1, random_state=0).fit({"x": table["x"][24:35]}, y[24:35])
+    assert len(one.histories_) == len(few.histories_) == 1
+
+
 def test_realmlp_s_has_the_numbers_of_the_paper() -> None:
     preset, encoder, target, net, _ = prepared("realmlp-s", classes=False)
     assert encoder.codes == [] and len(encoder.output_names) == 2 + 1 + 1 + 5 + 30
@@ -362,3 +383,36 @@ def test_an_optional_group_may_match_nothing() -> None:
     assert len(optimizer.groups) == 1
     with pytest.raises(ConfigError, match="no parameter matches"):
         optim.SGD(lr=0.1, groups=[{"match": "*.none"}]).bind(list(net.named_parameters()))
+
+
+# ---------------------------------------------------------------- several nets at a time
+
+
+def ensemble(count: int = 4) -> list[Trainer]:
+    return [Trainer(nn.MLP(3, 16, 2, dropout=0.1), device="cpu", seed=i) for i in range(count)]
+
+
+def test_nets_trained_together_have_the_bits_of_one_after_the_other() -> None:
+    one, other = ensemble(), ensemble()
+    for trainers, at_a_time in ((one, 1), (other, 3)):
+        train_together(
+            trainers, lambda i, t=trainers: t[i].fit((X, Y), epochs=3, batch_size=16, **QUIET), at_a_time=at_a_time
+        )
+    for a, b in zip(one, other, strict=True):
+        assert a.history == b.history
+        weights = zip(a.model.state_dict().values(), b.model.state_dict().values(), strict=True)
+        assert all(np.array_equal(p, q) for p, q in weights)
+
+
+def test_the_first_failure_ends_the_others() -> None:
+    trainers, done = ensemble(), []
+
+    def fit(i: int) -> None:
+        if i == 1:
+            raise ConfigError("the second fails")
+        trainers[i].fit((X, Y), epochs=10**6, batch_size=16, **QUIET)
+        done.append(i)
+
+    with pytest.raises(ConfigError, match="the second fails"):
+        train_together(trainers, fit, at_a_time=2)
+    assert done == [0] and trainers[0].history.stopped == "interrupted"  # the others have not begun

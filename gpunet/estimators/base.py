@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,15 @@ from .. import nn
 from ..data.batches import load
 from ..data.sparse import Csr
 from ..data.table import Table
-from ..devices import environment
 from ..errors import ConfigError, DataError, ShapeError
 from ..tabular import Encoder, SparseEncoder, Target
 from ..train import History, Trainer
 from ..train.forward import Forward
 from ..train.model import Model
+from ..train.together import concurrency, train_together
 from .calibrate import temperature
 from .contract import BaseEstimator, NotFittedError
-from .folds import Fold, Indices, one, rounds, run, several
+from .folds import Fold, Indices, one, several
 from .judge import Judge, judge
 from .rows import (
     Rows,
@@ -245,29 +244,27 @@ class MLP(BaseEstimator):
         def judged(fold: Fold) -> Any:
             return judge if fold[1] is None else _part(whole, fold[1])
 
-        def job(trainer: Trainer, fold: Fold) -> None:
-            self._fit_one(trainer, _part(whole, fold[0]), judged(fold), replace(asked, fit=fit))
-            if trainer.history.stopped == "interrupted" and len(self._trainers) > 1:
-                raise KeyboardInterrupt  # a part of the nets is not what was asked for
-
-        quiet = not self.verbose and not self.callbacks and self._trainers[0].device.kind == "cpu"
-        at_once = environment.settings().threads if quiet else 1
+        nets = [(trainer, fold) for trainers, fold in zip(folds, found, strict=True) for trainer in trainers]
+        # callbacks and progress expect one net after the other
+        at_a_time = 1 if self.callbacks or self.verbose else concurrency(self._trainers)
         fit = dict(asked.fit)
         if self.max_seconds is not None:
-            fit["max_seconds"] = self.max_seconds / rounds(len(self._trainers), at_once)
-        jobs = [partial(job, trainer, fold) for fold, nets in zip(found, folds, strict=True) for trainer in nets]
-        run(jobs, at_once, self._interrupt)
-        self._finish(folds, [judged(fold) for fold in found] if self._calibrates() else [])
+            fit["max_seconds"] = self.max_seconds / -(-len(nets) // at_a_time)
 
-    def _interrupt(self) -> None:
-        for trainer in self._trainers:
-            trainer.stop("interrupted")
+        def train(i: int) -> None:
+            trainer, fold = nets[i]
+            self._fit_one(trainer, _part(whole, fold[0]), judged(fold), replace(asked, fit=fit))
+            if trainer.history.stopped == "interrupted" and len(nets) > 1:
+                raise KeyboardInterrupt  # a part of the nets is not what was asked for
+
+        train_together(self._trainers, train, at_a_time=at_a_time)
+        self._finish(folds, [judged(fold) for fold in found] if self._calibrates() else [])
 
     def _fit_one(self, trainer: Trainer, train: Any, validation: Any, asked: Settings) -> None:
         fit, rows = dict(asked.fit), len(train[0])
         if trainer.optimizer.full_batch:
             fit.pop("batch_size", None)
-        elif fit.get("batch_size") is not None:
+        elif isinstance(fit.get("batch_size"), (int, np.integer)):
             fit["batch_size"] = min(int(fit["batch_size"]), rows)
         prefix, monitor = "" if validation is None else "val_", fit.pop("monitor", None)
         monitor = monitor if validation is not None or monitor is None else monitor.removeprefix("val_")

@@ -1,11 +1,9 @@
-"""Which rows train a net and which judge it, and how several nets are trained side by side."""
+"""Which rows train a net, and which judge it."""
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,26 +55,3 @@ def _split(n: int, fractions: Sequence[float], seed: int, strata: Any) -> tuple[
             return split(n, fractions, seed=seed, stratify=strata)
     except DataError:  # every class has one row
         return split(n, fractions, seed=seed)
-
-
-def run(jobs: Sequence[Callable[[], Any]], at_once: int, stop: Callable[[], None]) -> None:
-    """Do all jobs, so many at once. If one fails, or Ctrl-C is pressed, `stop` is called and the others end early."""
-    if at_once < 2 or len(jobs) < 2:
-        for job in jobs:
-            job()
-        return
-    with ThreadPoolExecutor(at_once, thread_name_prefix="gpunet") as pool:
-        futures = [pool.submit(job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            stop()
-            raise
-
-
-def rounds(jobs: int, at_once: int) -> int:
-    """How many jobs are done one after the other."""
-    return math.ceil(jobs / max(1, at_once))

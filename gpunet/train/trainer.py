@@ -93,7 +93,7 @@ class Trainer:
         *,
         validation: Any = None,
         epochs: int = 10,
-        batch_size: int | None = None,
+        batch_size: int | Callable[[int], int] | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
         accumulate: int = 1,
@@ -114,7 +114,7 @@ class Trainer:
         Args:
             train: (x, y) or (x, y, weight per row); x [n, columns], y classes [n] or values [n, k].
             validation: the same, or a fraction of `train` to hold out (stratified for classes), or None.
-            batch_size: rows a step; None takes auto_batch_size. accumulate: micro-batches of one step,
+            batch_size: rows a step, or a function of the training rows; None is auto_batch_size. accumulate: micro-batches of one step,
                 with the same result but for dropout masks and batch statistics.
             monitor: the history key that chooses the best epoch; by default the first metric on validation, or the loss.
             patience: stop after so many epochs in a row without an improvement by more than min_delta.
@@ -130,8 +130,9 @@ class Trainer:
         Raises:
             DivergedError: the loss or a gradient was not finite; the model stays as before that step.
         """
-        _check_counts(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
         data, held_out = self._load(train, validation)
+        batch_size = batch_size(data.rows) if callable(batch_size) else batch_size
+        _check_counts(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
         sizes = self._sizes(data, batch_size, accumulate, drop_last)
         best = {"patience": patience, "min_delta": min_delta, "restore": restore_best, "ties": ties}
         self._begin(epochs, len(sizes), monitor, held_out is not None, best)
