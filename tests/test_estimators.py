@@ -591,6 +591,34 @@ def test_nets_side_by_side(settings: dict[str, Any]) -> None:
     np.testing.assert_allclose(values.predict(X), np.mean(each, axis=0), rtol=1e-5, atol=1e-6)
 
 
+def test_nets_trained_at_once_are_those_trained_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gpunet.estimators import base
+
+    made = []
+    for at_a_time in (1, 3):
+        monkeypatch.setattr(base, "concurrency", lambda trainers, n=at_a_time: n)
+        made.append(classifier(cv=4, max_iter=3).fit(X, Y))
+    assert np.array_equal(made[0].predict_proba(X), made[1].predict_proba(X))
+    assert made[0].histories_ == made[1].histories_
+
+
+def test_an_error_in_one_net_ends_the_others() -> None:
+    def failing(y: Any, p: Any) -> float:
+        raise RuntimeError("in one of them")
+
+    failing.greater_is_better = True  # type: ignore[attr-defined]
+    made = classifier(cv=3, scoring=failing, max_iter=10_000)
+    with pytest.raises(RuntimeError, match="in one of them"):
+        made.fit(X, Y)
+    assert not hasattr(made, "model_")
+
+
+def test_time_is_for_all_nets_together() -> None:
+    made = classifier(cv=3, max_iter=100_000, max_seconds=0.6).fit(X, Y)
+    assert [h.stopped for h in made.histories_] == ["time"] * 3
+    assert sum(h.seconds for h in made.histories_) < 0.6 * 3 + 3  # each stops after the epoch its share ends in
+
+
 def test_folds_of_the_users() -> None:
     folds = [(np.arange(0, 120), np.arange(120, 240)), (np.arange(120, 240), np.arange(0, 120))]
     made = classifier(cv=folds, max_iter=2).fit(X, Y)

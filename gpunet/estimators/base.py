@@ -14,20 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import losses, nn, ops, presets
+from .. import nn
 from ..data.batches import load
 from ..data.sparse import Csr
-from ..data.splits import split
 from ..data.table import Table
-from ..engine import Tensor
 from ..errors import ConfigError, DataError, ShapeError
 from ..tabular import Encoder, SparseEncoder, Target
 from ..train import History, Trainer
 from ..train.forward import Forward
 from ..train.model import Model
-from ..train.together import train_together
+from ..train.together import concurrency, train_together
 from .calibrate import temperature
 from .contract import BaseEstimator, NotFittedError
+from .folds import Fold, Indices, one, several
 from .judge import Judge, judge
 from .rows import (
     Rows,
@@ -42,32 +41,9 @@ from .rows import (
     retyped,
     rows_of,
 )
+from .settings import Penalised, Settings, loss, settings
 
 Array = npt.NDArray[Any]
-Indices = npt.NDArray[np.int64]
-
-PATIENCE = 10  # scikit-learn's n_iter_no_change
-MOST_VALIDATION_ROWS = 10_000
-ACTIVATIONS = {"logistic": "sigmoid"}  # scikit-learn's names
-LOSSES = {"log_loss": "cross_entropy", "squared_error": "mse", "absolute_error": "mae"}
-SCHEDULES = {"adaptive": {"name": "plateau", "patience": PATIENCE, "gamma": 0.2}}
-
-
-class Penalised:
-    """scikit-learn's alpha: a loss plus alpha / 2 times the sum of squared weights, over the rows of the batch.
-
-    Only where it is differentiated: what judges an epoch is the loss alone.
-    """
-
-    def __init__(self, loss: Any, net: nn.Module, alpha: float) -> None:
-        self.loss, self.net, self.alpha = loss, net, float(alpha)
-
-    def __call__(self, outputs: Tensor, targets: Tensor, **weight: Any) -> Tensor:
-        loss = self.loss(outputs, targets, **weight)
-        if not outputs.tracked:
-            return loss
-        squares = [ops.sum(ops.square(t)) for t in self.net.parameters() if t.ndim > 1]
-        return loss + self.alpha / (2 * outputs.shape[0]) * sum(squares[1:], squares[0])
 
 
 class Columns(list[tuple[str, str, str]]):
@@ -86,6 +62,7 @@ class MLP(BaseEstimator):
     target_: Target
     history_: History
     histories_: list[History]
+    n_iter_: int
 
     def _target(self, y: Array) -> Target:
         raise NotImplementedError
@@ -123,12 +100,12 @@ class MLP(BaseEstimator):
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, eval_set: Any) -> Any:
-        settings = self._settings()
+        asked = settings(self)
         going_on = self.warm_start and hasattr(self, "model_")
         rows = self._rows(X, y, sample_weight, keep=going_on)
         target = self.model_.target if going_on else self._target(rows.y)
@@ -138,21 +115,14 @@ class MLP(BaseEstimator):
             codes = self._codes(target, rows.y)
         rows = self._balanced(rows, target, codes)
         seed = self._live()[0].seed if going_on else self._seed()
-        held_out = None if eval_set is None else self._eval_rows(eval_set, target)
-        folds = self._folds(rows, codes, target, settings, seed, held_out)
+        held_out = None if eval_set is None else self._eval_rows(eval_set)
+        found = self._folds(rows, codes if target.task == "classification" else None, asked, seed, held_out)
         if not going_on:
-            self._learn_columns(X, rows, folds, target, settings)
-            self._trainers = [self._trainer(settings, seed + i) for i in range(len(folds) * settings["n_ensemble"])]
-        elif len(self._live()) != len(folds) * settings["n_ensemble"]:
+            self._learn_columns(X, rows, found, target, asked)
+            self._trainers = [self._trainer(asked, seed + i) for i in range(len(found) * asked.members)]
+        elif len(self._live()) != len(found) * asked.members:
             raise ConfigError("warm_start: cv and n_ensemble must stay as they were in the first fit")
-
-        def train(i: int) -> None:
-            part, validation = folds[i // settings["n_ensemble"]]
-            self._train(self._trainers[i], rows.take(part), validation, settings)
-
-        watched = self.callbacks or self.verbose  # by what expects one net after the other
-        train_together(self._trainers, train, at_a_time=1 if watched else None)
-        self._finish([validation for _, validation in folds])
+        self._train(rows, found, held_out, asked)
         return self
 
     def _continue(self, X: Any, y: Any, sample_weight: Any, target: Callable[[Array], Target]) -> Any:
@@ -161,72 +131,29 @@ class MLP(BaseEstimator):
             return self._one_epoch(X, y, sample_weight, target)
 
     def _one_epoch(self, X: Any, y: Any, sample_weight: Any, target: Callable[[Array], Target]) -> Any:
-        settings = self._settings()
-        if self.cv is not None or settings["n_ensemble"] > 1:
+        asked = settings(self)
+        if self.cv is not None or asked.members > 1:
             raise ConfigError("partial_fit trains one net on the rows it gets: leave cv and n_ensemble out")
         first = not hasattr(self, "model_")
         rows = self._rows(X, y, sample_weight, keep=not first)
         made = target(rows.y) if first else self.target_
-        codes = self._codes(made, rows.y)
-        rows = self._balanced(rows, made, codes)
+        rows = self._balanced(rows, made, self._codes(made, rows.y))
+        found: list[Fold] = [(np.arange(len(rows)), None)]
         if first:
-            self._learn_columns(X, rows, [(np.arange(len(rows)), None)], made, settings)
-            settings["optimizer"]["schedule"] = "constant"  # how long it will go on is not known
-            self._trainers = [self._trainer(settings, self._seed())]
+            self._learn_columns(X, rows, found, made, asked)
+            asked.optimizer["schedule"] = "constant"  # how long it will go on is not known
+            self._trainers = [self._trainer(asked, self._seed())]
         [trainer] = self._live()
-        settings["fit"] = {"epochs": 1, "restore_best": False, "batch_size": settings["fit"].get("batch_size")}
         trainer.seed += 1  # another order of the rows in each call
-        before = getattr(self, "n_iter_", 0)
-        self._train(trainer, rows, None, settings | {"judge": None})
-        curve = self.history_ if before else None
-        self._finish([None])
+        before, curve = (0, None) if first else (self.n_iter_, self.history_)
+        kept = {"epochs": 1, "restore_best": False, "batch_size": asked.fit.get("batch_size")}
+        self._train(rows, found, None, replace(asked, fit=kept, judge=None))
         if curve is not None:
+            curve = copy.deepcopy(curve)  # an error may still bring the old one back
             curve.add(self.history_.at(1))
             self.history_, self.histories_ = curve, [curve]
         self.n_iter_ = before + 1
         return self
-
-    def _settings(self) -> dict[str, Any]:
-        """The preset and what the parameters change in it, checked before any data are looked at."""
-        preset = presets.get(self.preset)
-        hidden = self.hidden_layer_sizes
-        hidden = None if hidden is None else tuple(int(n) for n in np.atleast_1d(np.asarray(hidden, np.int64)))
-        net = _given(
-            hidden=hidden, activation=ACTIVATIONS.get(self.activation, self.activation), dropout=self.dropout,
-            norm=self.norm, residual=self.residual,
-        )  # fmt: skip
-        _check_taken(net, preset)
-        if self.activation is not None:
-            ops.activations.lookup(net["activation"])
-        schedule = self.learning_rate
-        schedule = SCHEDULES.get(schedule, schedule) if isinstance(schedule, str) else schedule
-        betas = tuple(b or usual for b, usual in zip((self.beta_1, self.beta_2), (0.9, 0.999), strict=True))
-        decay = 0.0 if self.weight_decay is None and self.alpha is not None else self.weight_decay
-        optimizer = _given(
-            optimizer=self.solver, lr=self.learning_rate_init, schedule=schedule, weight_decay=decay,
-            momentum=self.momentum, nesterov=self.nesterovs_momentum, eps=self.epsilon, clip_norm=self.clip_norm,
-            betas=None if self.beta_1 is None and self.beta_2 is None else betas,
-        )  # fmt: skip
-        validation, patience = preset.validation, self.n_iter_no_change
-        if self.early_stopping:
-            validation, patience = validation or 0.1, patience or PATIENCE
-        if self.validation_fraction is not None and validation:
-            validation = self.validation_fraction
-        if self.early_stopping is False:
-            validation = 0.0
-        if not 0 <= validation < 1:
-            raise ConfigError(f"validation_fraction: a share of the rows between 0 and 1, got {validation!r}")
-        fit = dict(preset.fit) | _given(
-            epochs=self.max_iter, batch_size=None if self.batch_size == "auto" else self.batch_size,
-            patience=patience, min_delta=self.tol, max_seconds=self.max_seconds, average=self.average,
-        )  # fmt: skip
-        members = preset.n_ensemble if self.n_ensemble is None else self.n_ensemble
-        _check_counts(max_iter=fit.get("epochs", 1), n_ensemble=members, n_iter_no_change=patience or 1)
-        own = self.cv is None and self.n_ensemble is None and validation  # the preset's folds stand for its one split
-        return {
-            "preset": preset, "net": net, "optimizer": optimizer, "validation": validation, "fit": fit,
-            "n_ensemble": int(members), "judge": self._judge(), "cv": preset.cv if own else self.cv,
-        }  # fmt: skip
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, keep: bool) -> Rows:
         x = self._read(X) if keep else read_x(X, type(self).__name__)
@@ -249,7 +176,7 @@ class MLP(BaseEstimator):
     def _balanced(self, rows: Rows, target: Target, codes: Array) -> Rows:
         return rows
 
-    def _eval_rows(self, eval_set: Any, target: Target) -> Rows:
+    def _eval_rows(self, eval_set: Any) -> Rows:
         parts = list(eval_set) if isinstance(eval_set, (tuple, list)) else []
         if len(parts) == 1 and isinstance(parts[0], (tuple, list)):  # LightGBM's list of pairs
             parts = list(parts[0])
@@ -259,40 +186,19 @@ class MLP(BaseEstimator):
         weight = read_weight(parts[2], rows_of(x)) if len(parts) == 3 else None
         return Rows(x, read_y(parts[1], rows_of(x), "eval_set"), weight, np.arange(rows_of(x)))
 
-    def _folds(
-        self, rows: Rows, codes: Array, target: Target, settings: dict[str, Any], seed: int, held_out: Rows | None
-    ) -> list[tuple[Indices, Rows | None]]:
-        """(training rows, rows that judge) of each fold; of the only one without `cv`."""
-        strata = codes if target.task == "classification" else None
-        every = np.arange(len(rows))
-        cv = settings["cv"]
-        if self.cv is None and cv is not None:
-            cv = None if held_out is not None or len(rows) < 2 * cv else cv
-        if cv is None:
-            if held_out is not None or not settings["validation"]:
-                return [(every, held_out)]
-            share = min(settings["validation"], MOST_VALIDATION_ROWS / len(rows))
-            train, other = _split(len(rows), (1 - share, share), seed, strata)
-            return [(train, rows.take(other) if len(other) else None)]
-        if held_out is not None:
+    def _folds(self, rows: Rows, strata: Any, asked: Settings, seed: int, held_out: Rows | None) -> list[Fold]:
+        """The rows that train and judge each fold's nets; without folds, the only pair."""
+        if self.cv is not None and held_out is not None:
             raise ConfigError("cv holds rows out itself; leave eval_set out, or cv")
-        if isinstance(cv, (int, np.integer)):
-            if not 2 <= cv <= len(rows):
-                raise ConfigError(f"cv: from 2 to the number of rows ({len(rows):,}), got {cv}")
-            parts = _split(len(rows), [1 / int(cv)] * int(cv), seed, strata)
-            return [(np.setdiff1d(every, part), rows.take(np.sort(part))) for part in parts if len(part)]
-        given = cv.split(np.zeros((int(rows.source.max()) + 1, 1))) if hasattr(cv, "split") else cv
-        folds = []
-        for train, test in given:
-            inside, outside = (np.flatnonzero(np.isin(rows.source, part)) for part in (train, test))
-            folds.append((inside, rows.take(outside) if len(outside) else None))
-        if not folds or not all(len(train) for train, _ in folds):
-            raise ConfigError("cv: pairs (training rows, other rows) are expected, with rows in each training part")
-        return folds
+        if self.cv is not None:
+            return several(self.cv, rows.source, seed, strata)
+        if held_out is not None or not asked.validation:
+            return [(np.arange(len(rows)), None)]
+        if asked.cv is not None and len(rows) >= 2 * asked.cv:  # the preset's
+            return several(asked.cv, rows.source, seed, strata)
+        return [one(len(rows), asked.validation, seed, strata)]
 
-    def _learn_columns(
-        self, X: Any, rows: Rows, folds: list[tuple[Indices, Rows | None]], target: Target, settings: dict[str, Any]
-    ) -> None:
+    def _learn_columns(self, X: Any, rows: Rows, folds: list[Fold], target: Target, asked: Settings) -> None:
         """The encoder and the target, of training rows; of all rows where each trains some member."""
         training = folds[0][0] if len(folds) == 1 else np.arange(len(rows))
         if target.task == "regression":
@@ -300,7 +206,7 @@ class MLP(BaseEstimator):
         if isinstance(rows.x, Csr):
             encoder: Any = SparseEncoder.fit(rows.x, rows=training)
         else:
-            encoder = settings["preset"].encode(rows.x, training, _plain(target))
+            encoder = asked.preset.encode(rows.x, training, _plain(target))
         names = names_of(X)
         given = read_x(X, type(self).__name__)
         self.n_features_in_ = columns_of(given)
@@ -312,75 +218,80 @@ class MLP(BaseEstimator):
         self.encoder_, self.target_ = encoder, target
         self.notes_ = [*encoder.notes, *target.notes]
 
-    def _trainer(self, settings: dict[str, Any], seed: int, net: nn.Module | None = None) -> Trainer:
-        preset, target = settings["preset"], _plain(self.target_)
-        shape = dict(settings["net"])
-        if isinstance(self.encoder_, SparseEncoder) and "periodic" in inspect.signature(preset.build).parameters:
-            shape["periodic"] = None  # an embedding of each column, most of which are 0
+    def _trainer(self, asked: Settings, seed: int, net: nn.Module | None = None) -> Trainer:
+        preset, target = asked.preset, _plain(self.target_)
+        shape = dict(asked.net)
+        if isinstance(self.encoder_, SparseEncoder):  # no embeddings of each column, most of which are 0
+            known = inspect.signature(preset.build).parameters
+            shape |= {name: None for name in ("periodic", "piecewise") if name in known}
         net = net or preset.build(self.encoder_, target, **shape)
-        optimizer = preset.optimizer(target, **settings["optimizer"])
-        loss = self._loss(preset)
+        wanted = loss(self, self.target_.task, preset.loss(target))
         if self.alpha:
-            loss = Penalised(loss, net, self.alpha)
-        return Trainer(net, loss, optimizer, device=self.device, seed=seed, metrics=self._metrics(settings))
+            wanted = Penalised(wanted, net, self.alpha)
+        optimizer = preset.optimizer(target, **asked.optimizer)
+        return Trainer(net, wanted, optimizer, device=self.device, seed=seed, metrics=self._metrics(asked))
 
-    def _loss(self, preset: presets.Preset) -> Any:
-        if self.loss is not None:
-            return losses.get(LOSSES.get(self.loss, self.loss) if isinstance(self.loss, str) else self.loss)
-        return losses.bce_with_logits if self.target_.task == "multilabel" else preset.loss(self.target_)
+    def _metrics(self, asked: Settings) -> list[Judge]:
+        metrics = {m.__name__: m for m in [*map(judge, self._usual_metrics()), *([asked.judge] if asked.judge else [])]}
+        return [copy.copy(m).of(self.target_) for m in metrics.values()]
 
-    def _judge(self) -> Judge | None:
-        """Of the metric that chooses the best epoch; None for the preset's choice."""
-        if self.scoring is None or self.scoring == "loss":
-            return None
-        return judge(self.scoring)
+    def _train(self, rows: Rows, found: list[Fold], held_out: Rows | None, asked: Settings) -> None:
+        """Train each fold's nets and make one model of them."""
+        whole = self._encoded(rows)
+        judge = None if held_out is None else self._encoded(replace(held_out, x=self._named(held_out.x)))
+        folds = [self._trainers[i : i + asked.members] for i in range(0, len(self._trainers), asked.members)]
 
-    def _metrics(self, settings: dict[str, Any]) -> list[Judge]:
-        usual = [judge(name) for name in self._usual_metrics()]
-        chosen = settings["judge"]
-        named = {m.__name__: m for m in [*usual, *([chosen] if chosen is not None else [])]}
-        for m in named.values():
-            m.target = self.target_
-        return list(named.values())
+        def judged(fold: Fold) -> Any:
+            return judge if fold[1] is None else _part(whole, fold[1])
 
-    def _train(self, trainer: Trainer, train: Rows, validation: Rows | None, settings: dict[str, Any]) -> None:
-        fit = dict(settings["fit"])
+        nets = [(trainer, fold) for trainers, fold in zip(folds, found, strict=True) for trainer in trainers]
+        # callbacks and progress expect one net after the other
+        at_a_time = 1 if self.callbacks or self.verbose else concurrency(self._trainers)
+        fit = dict(asked.fit)
+        if self.max_seconds is not None:
+            fit["max_seconds"] = self.max_seconds / -(-len(nets) // at_a_time)
+
+        def train(i: int) -> None:
+            trainer, fold = nets[i]
+            self._fit_one(trainer, _part(whole, fold[0]), judged(fold), replace(asked, fit=fit))
+            if trainer.history.stopped == "interrupted" and len(nets) > 1:
+                raise KeyboardInterrupt  # a part of the nets is not what was asked for
+
+        train_together(self._trainers, train, at_a_time=at_a_time)
+        self._finish(folds, [judged(fold) for fold in found] if self._calibrates() else [])
+
+    def _fit_one(self, trainer: Trainer, train: Any, validation: Any, asked: Settings) -> None:
+        fit, rows = dict(asked.fit), len(train[0])
         if trainer.optimizer.full_batch:
             fit.pop("batch_size", None)
         elif isinstance(fit.get("batch_size"), (int, np.integer)):
-            fit["batch_size"] = min(int(fit["batch_size"]), len(train))
-        prefix = "" if validation is None else "val_"
-        monitor = fit.pop("monitor", None)
+            fit["batch_size"] = min(int(fit["batch_size"]), rows)
+        prefix, monitor = "" if validation is None else "val_", fit.pop("monitor", None)
         monitor = monitor if validation is not None or monitor is None else monitor.removeprefix("val_")
-        if settings["judge"] is not None:
-            if validation is None:
-                raise ConfigError(
-                    f"scoring={settings['judge'].__name__!r} needs rows that judge: eval_set, or early_stopping=True"
-                )
-            monitor = prefix + settings["judge"].__name__
+        if asked.judge is not None and validation is None:
+            raise ConfigError(
+                f"scoring={asked.judge.__name__!r} needs rows that judge: eval_set, or early_stopping=True"
+            )
+        if asked.judge is not None:
+            monitor = prefix + asked.judge.__name__
         elif self._judged_by_loss():
             monitor = prefix + "loss"
         trainer.fit(
-            self._encoded(train), validation=None if validation is None else self._encoded(validation, known=True),
-            shuffle=self.shuffle, monitor=monitor, callbacks=tuple(self.callbacks or ()),
+            train, validation=validation, shuffle=self.shuffle, monitor=monitor, callbacks=tuple(self.callbacks or ()),
             show_progress=_progress(self.verbose), **fit,
         )  # fmt: skip
         trainer.release()
 
-    def _encoded(self, rows: Rows, known: bool = False) -> tuple[Any, ...]:
-        x = self._named(rows.x) if known else rows.x
-        y = self.target_.encode(self._answers(rows.y))
-        return self.encoder_.transform(x), y, rows.weight
+    def _encoded(self, rows: Rows) -> tuple[Any, ...]:
+        return self.encoder_.transform(rows.x), self.target_.encode(self._answers(rows.y)), rows.weight
 
     def _answers(self, y: Array) -> Array:
         return y
 
-    def _finish(self, judged_by: Sequence[Rows | None]) -> None:
+    def _finish(self, folds: list[list[Trainer]], judges: Sequence[Any]) -> None:
         """One model of all nets: each fold's are averaged and made honest, then the folds are averaged."""
-        each = len(self._trainers) // len(judged_by)
-        folds = [self._trainers[i : i + each] for i in range(0, len(self._trainers), each)]
-        self.temperature_ = self._temperature(folds, judged_by)
         nets = [self._joined([trainer.model for trainer in fold]) for fold in folds]
+        self.temperature_ = self._temperature(nets, judges)
         if self.temperature_ is not None:
             nets = [nn.Sequential(copy.deepcopy(net), nn.Temperature(self.temperature_)) for net in nets]
         self.model_ = Model(self._joined(nets), self.encoder_, self.target_, info=self._info())
@@ -394,19 +305,16 @@ class MLP(BaseEstimator):
         average = "probabilities" if self.target_.task == "classification" else "outputs"
         return nn.Ensemble(*[copy.deepcopy(net) for net in nets], average=average).to(nets[0].device)
 
-    def _temperature(self, folds: list[list[Trainer]], judged_by: Sequence[Rows | None]) -> float | None:
+    def _temperature(self, nets: list[nn.Module], judges: Sequence[Any]) -> float | None:
         """What the logits are divided by; None where no rows tell, or nothing is to be told."""
-        if not self._calibrates() or any(rows is None for rows in judged_by):
+        if not judges or any(part is None for part in judges):
             return None
-        parts = []
-        for fold, rows in zip(folds, judged_by, strict=True):
-            assert rows is not None
-            x, y, weight = self._encoded(rows, known=True)
-            net = self._joined([trainer.model for trainer in fold])
-            z = fold[0].predict(x) if len(fold) == 1 else Forward(net.eval())(load(x, net.device, net.dtype))
-            parts.append((z, y, np.ones(len(y)) if weight is None else weight))
-        z, y, weight = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return temperature(z, y, weight, self.target_.task)
+        outputs = [
+            Forward(net.eval())(load(x, net.device, net.dtype)) for net, (x, *_) in zip(nets, judges, strict=True)
+        ]
+        answers = np.concatenate([y for _, y, _ in judges])
+        weights = [np.ones(len(y)) if weight is None else weight for _, y, weight in judges]
+        return temperature(np.concatenate(outputs), answers, np.concatenate(weights), self.target_.task)
 
     def _calibrates(self) -> bool:
         return False
@@ -541,8 +449,8 @@ class MLP(BaseEstimator):
     def _live(self) -> list[Trainer]:
         """The trainers, with the optimizers as they stood; a copy makes them when it is asked to go on."""
         if not hasattr(self, "_trainers"):
-            settings = self._settings()
-            self._trainers = [self._trainer(settings, seed, net) for net, _, seed in self._halted]
+            asked = settings(self)
+            self._trainers = [self._trainer(asked, seed, net) for net, _, seed in self._halted]
             for trainer, (_, state, _) in zip(self._trainers, self._halted, strict=True):
                 trainer.optimizer.load_state_dict(state)
             del self._halted
@@ -577,35 +485,11 @@ def _plain(target: Target) -> Target:
     return replace(target, task="classification") if target.task == "multilabel" else target
 
 
-def _check_taken(net: dict[str, Any], preset: presets.Preset) -> None:
-    """That the preset's net has what is asked for."""
-    known = inspect.signature(preset.build).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
-        return
-    for name in net:
-        if name not in known:
-            raise ConfigError(f'preset "{preset.name}" has no {name}; "classic" and "cs231n" have')
-
-
-def _check_counts(**counts: Any) -> None:
-    for name, n in counts.items():
-        if not isinstance(n, (int, float, np.number)) or n < 1 or n != int(n):
-            raise ConfigError(f"{name}: a whole number of at least 1, got {n!r}")
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+def _part(whole: tuple[Any, ...], rows: Indices) -> tuple[Any, ...]:
+    """Some rows of (x, y, weight)."""
+    x, y, weight = whole
+    return x.take(rows) if isinstance(x, Csr) else x[rows], y[rows], None if weight is None else weight[rows]
 
 
 def _progress(verbose: Any) -> Any:
     return verbose if isinstance(verbose, str) else "auto" if verbose else False
-
-
-def _split(n: int, fractions: Sequence[float], seed: int, strata: Array | None) -> tuple[Indices, ...]:
-    """`split`; its warning of classes with one row is the target's note."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return split(n, fractions, seed=seed, stratify=strata)
-    except DataError:  # every class has one row
-        return split(n, fractions, seed=seed)

@@ -27,6 +27,10 @@ class Judge:
         self.__name__, self.metric, self.greater_is_better = name, metric, greater_is_better
         self.target: Target | None = None
 
+    def of(self, target: Target) -> Judge:
+        self.target = target
+        return self
+
     def function(self, y: Array, outputs: Array, sample_weight: Array | None = None) -> float:
         assert self.target is not None
         task = self.target.task

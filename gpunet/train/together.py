@@ -19,7 +19,7 @@ def train_together(trainers: Sequence[Trainer], fit: Callable[[int], Any], *, at
     Raises:
         What the first fit to fail raises; the others end after their step.
     """
-    several = min(len(trainers), at_a_time or _threads(trainers))
+    several = min(len(trainers), at_a_time or concurrency(trainers))
     if several < 2:
         for i in range(len(trainers)):
             fit(i)
@@ -39,7 +39,8 @@ def train_together(trainers: Sequence[Trainer], fit: Callable[[int], Any], *, at
             raise
 
 
-def _threads(trainers: Sequence[Trainer]) -> int:
+def concurrency(trainers: Sequence[Trainer]) -> int:
+    """How many nets are worth training at a time."""
     if not all(trainer.device.kind == "cpu" and trainer.device.native is not None for trainer in trainers):
         return 1
-    return int(trainers[0].device.native.threads())
+    return min(len(trainers), int(trainers[0].device.native.threads()))
