@@ -165,11 +165,11 @@ def _entrance(
     encoder: AnyEncoder, periodic: Mapping[str, Any] | None = None, piecewise: Mapping[str, Any] | None = None
 ) -> nn.Columns:
     roles = encoder.roles if isinstance(encoder, RobustEncoder) else ["number"] * len(encoder.output_names)
-    codes = encoder.codes if isinstance(encoder, RobustEncoder) else []
-    settings = {
-        name: None if how is None else dict(how) for name, how in (("embedding", periodic), ("piecewise", piecewise))
-    }
-    return nn.Columns(roles.count("number"), roles.count("mark"), codes, **settings)
+    return nn.Columns(
+        roles.count("number"), roles.count("mark"), encoder.codes if isinstance(encoder, RobustEncoder) else (),
+        embedding=None if periodic is None else dict(periodic),
+        piecewise=None if piecewise is None else dict(piecewise),
+    )  # fmt: skip
 
 
 def _smoothed(target: Target) -> losses.Loss:

@@ -241,9 +241,10 @@ def run(name: str, table: Table, seed: int) -> dict[str, Any]:
     record: dict[str, Any] = {"table": table.name, "classes": table.classes, "learner": name, "seed": seed}
     try:
         learner = make(name, table, seed)
-        begun = time.perf_counter()
+        begun, busy = time.perf_counter(), time.process_time()
         learner.fit(train_x, train_y)
         record["fit_s"] = round(time.perf_counter() - begun, 3)
+        record["cpu_s"] = round(time.process_time() - busy, 3)  # of all threads: what counts on a busy machine
         return record | (judged_classes if table.classes else judged_values)(learner, test_x, np.asarray(test_y))
     except Exception as error:  # whatever a peer raises
         return record | {"error": f"{type(error).__name__}: {error}"[:300]}
@@ -307,7 +308,7 @@ def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _figures(record: dict[str, Any]) -> list[str]:
-    return [key for key in ("score", "log_loss", "ece", "rmse", "fit_s") if key in record]
+    return [key for key in ("score", "log_loss", "ece", "rmse", "fit_s", "cpu_s") if key in record]
 
 
 def _error(found: Sequence[dict[str, Any]]) -> float | None:
@@ -325,6 +326,7 @@ def _overall(i: int, scores: Any, mine: Sequence[dict[str, Any]]) -> dict[str, f
         "mean_rank": float(ranks.mean()), "mean_score": float(scores[:, i].mean()), "median_gap": float(np.median(gap)),
         "mean_log_loss": float(np.mean(logs)) if logs else None, "mean_ece": float(np.mean(eces)) if eces else None,
         "median_fit_s": float(np.median([m["fit_s"] for m in mine])), "total_fit_s": float(sum(m["fit_s"] for m in mine)),
+        "total_cpu_s": float(sum(m.get("cpu_s", 0) for m in mine)),
     }  # fmt: skip
 
 
@@ -350,7 +352,7 @@ def show(found: dict[str, Any]) -> None:
         best = max((of[learner]["score"] for learner in of), default=0)
         rows.append([name, *(_cell(of.get(learner), best) for learner in learners)])
     rows.append([""] * len(head))
-    for key in ("mean_rank", "mean_score", "median_gap", "mean_log_loss", "mean_ece", "median_fit_s", "total_fit_s"):
+    for key in ("mean_rank", "mean_score", "median_gap", "mean_log_loss", "mean_ece", "median_fit_s", "total_fit_s", "total_cpu_s"):
         cells = [found["overall"].get(learner, {}).get(key) for learner in learners]
         rows.append([key.replace("_", " "), *("" if c is None else f"{c:.{4 if abs(c) < 1 else 2}f}" for c in cells)])
     wide = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
