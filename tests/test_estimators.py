@@ -11,8 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import gpunet
 from gpunet import losses, metrics, nn, presets
@@ -191,6 +194,11 @@ def test_names_that_scikit_learn_has() -> None:
     assert [w.shape for w in made.coefs_] == [(2, 7), (7, 5), (5, 2)]
     assert [b.shape for b in made.intercepts_] == [(7,), (5,), (2,)]
     assert (made.n_layers_, made.n_outputs_, made.n_iter_, len(made.loss_curve_)) == (4, 2, 3, 3)
+    other = classifier(hidden_layer_sizes=(7,), activation="relu", max_iter=2, calibrate=False).fit(X, Y)
+    [w, v], [b, c] = other.coefs_, other.intercepts_
+    scaled = other.encoder_.transform(other._read(X)) * other.model_.net[1].factor.numpy()
+    z = np.maximum(scaled @ w + b, 0) @ v + c
+    np.testing.assert_allclose(other.predict_proba(X), probabilities("classification", z), atol=1e-5)
 
 
 # ---------------------------------------------------------------- rows are a set
@@ -372,6 +380,35 @@ def test_a_refused_table_leaves_a_fitted_estimator_as_it_was() -> None:
         made.fit(X[:100], ["abc"[c] for c in Y[:100]])
     made.set_params(scoring=None)
     assert vars(made) == before and np.array_equal(made.predict_proba(X), want)
+
+
+CELLS = st.one_of(
+    st.none(), st.floats(), st.integers(-(10**30), 10**30), st.text(max_size=5), st.booleans(),
+    st.sampled_from(["2024-01-01", "?", "1e5", "x", "-0", "inf"]),
+)  # fmt: skip
+COLUMNS = st.sampled_from([CELLS, st.one_of(st.none(), st.floats(-1e300, 1e300)), st.sampled_from(["a", "b", None])])
+ANSWERS = st.sampled_from([st.sampled_from([0, 1]), st.sampled_from(["a", "b"]), st.sampled_from([0, 1.0, 2.5])])
+
+
+@given(data=st.data(), make=st.sampled_from([classifier, regressor]), preset=st.sampled_from(["classic", "realmlp-s"]))
+@hypothesis.settings(max_examples=60)
+def test_any_table_is_refused_or_predicted_finitely(data: Any, make: Any, preset: str) -> None:
+    n = data.draw(st.integers(0, 12))
+
+    def cells(kind: Any) -> list[Any]:
+        return data.draw(st.lists(kind, min_size=n, max_size=n))
+
+    names = data.draw(st.lists(st.text(max_size=3), max_size=3, unique=True))
+    table = {name: cells(data.draw(COLUMNS)) for name in names}
+    y = cells(data.draw(ANSWERS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            made = make(preset=preset, max_iter=1).fit(table, y)
+            found = made.predict(table) if make is regressor else made.predict_proba(table)
+        except GpunetError:
+            return
+    assert len(found) == n and np.isfinite(found).all()
 
 
 def test_an_infinite_answer_and_a_constant_one_are_refused() -> None:
@@ -692,6 +729,17 @@ def test_partial_fit_knows_classes_that_come_later() -> None:
         made.partial_fit(X, Y + 1)
     with pytest.raises(ConfigError, match="leave cv and n_ensemble out"):
         classifier(cv=2).partial_fit(X, Y)
+
+
+def test_partial_fit_after_fit_takes_every_net_on() -> None:
+    made = classifier(cv=2, max_iter=3).fit(X, Y)
+    steps = [t.optimizer.t.item() for t in made._trainers]
+    before = made.history_["loss"]
+    made.partial_fit(X, Y)
+    assert all(t.optimizer.t.item() > n for t, n in zip(made._trainers, steps, strict=True))
+    assert made.n_iter_ == 4 and made.history_["loss"][:3] == before and len(made.history_["loss"]) == 4
+    with pytest.raises(AttributeError, match="the mean of 2 nets"):
+        made.coefs_
 
 
 @pytest.mark.parametrize("settings", [{}, {"n_ensemble": 2}])

@@ -132,26 +132,26 @@ class MLP(BaseEstimator):
 
     def _one_epoch(self, X: Any, y: Any, sample_weight: Any, target: Callable[[Array], Target]) -> Any:
         asked = settings(self)
-        if self.cv is not None or asked.members > 1:
-            raise ConfigError("partial_fit trains one net on the rows it gets: leave cv and n_ensemble out")
         first = not hasattr(self, "model_")
+        if first and (self.cv is not None or asked.members > 1):
+            raise ConfigError("partial_fit begins with one net, for the rows it gets: leave cv and n_ensemble out")
         rows = self._rows(X, y, sample_weight, keep=not first)
         made = target(rows.y) if first else self.target_
         rows = self._balanced(rows, made, self._codes(made, rows.y))
-        found: list[Fold] = [(np.arange(len(rows)), None)]
+        every: Fold = np.arange(len(rows)), None
         if first:
-            self._learn_columns(X, rows, found, made, asked)
+            self._learn_columns(X, rows, [every], made, asked)
             asked.optimizer["schedule"] = "constant"  # how long it will go on is not known
             self._trainers = [self._trainer(asked, self._seed())]
-        [trainer] = self._live()
-        trainer.seed += 1  # another order of the rows in each call
+        for trainer in self._live():
+            trainer.seed += 1  # another order of the rows in each call
         before, curve = (0, None) if first else (self.n_iter_, self.history_)
         kept = {"epochs": 1, "restore_best": False, "batch_size": asked.fit.get("batch_size")}
-        self._train(rows, found, None, replace(asked, fit=kept, judge=None))
+        self._train(rows, [every] * len(self._trainers), None, replace(asked, fit=kept, judge=None, members=1))
         if curve is not None:
             curve = copy.deepcopy(curve)  # an error may still bring the old one back
             curve.add(self.history_.at(1))
-            self.history_, self.histories_ = curve, [curve]
+            self.history_, self.histories_[0] = curve, curve
         self.n_iter_ = before + 1
         return self
 
@@ -412,17 +412,21 @@ class MLP(BaseEstimator):
         self._fitted()
         return self.history_["loss"]
 
-    def _linears(self) -> list[nn.Linear]:
-        return [m for _, m in self._fitted().net.modules() if isinstance(m, nn.Linear)]
+    def _linears(self) -> list[Any]:
+        self._fitted()
+        if len(self.histories_) > 1:
+            raise AttributeError(f"the model is the mean of {len(self.histories_)} nets; model_.net has them")
+        return [m for _, m in self.model_.net.modules() if isinstance(m, (nn.Linear, nn.NTKLinear))]
 
     @property
     def coefs_(self) -> list[Array]:
-        """The weight [inputs, outputs] of each linear layer."""
-        return [np.array(m.weight.numpy()) for m in self._linears()]
+        """The matrix [inputs, outputs] that each linear layer multiplies by."""
+        by = [m.inputs**-0.5 if isinstance(m, nn.NTKLinear) else 1.0 for m in self._linears()]
+        return [np.asarray(m.weight.numpy() * share) for m, share in zip(self._linears(), by, strict=True)]
 
     @property
     def intercepts_(self) -> list[Array]:
-        return [np.array(m.bias.numpy()) for m in self._linears() if m.has_bias]
+        return [np.array(m.bias.numpy()) for m in self._linears() if "bias" in vars(m)]
 
     @property
     def n_layers_(self) -> int:

@@ -58,7 +58,7 @@ def settings(asked: Any) -> Settings:
     members = preset.n_ensemble if asked.n_ensemble is None else asked.n_ensemble
     _check_counts(max_iter=fit.get("epochs", 1), n_ensemble=members, n_iter_no_change=patience or 1)
     # the preset's folds stand for its one split
-    own = asked.cv is None and asked.n_ensemble is None and validation
+    own = asked.cv is None and asked.n_ensemble is None and asked.validation_fraction is None and validation
     chosen = None if asked.scoring is None or asked.scoring == "loss" else judge(asked.scoring)
     return Settings(
         preset,
