@@ -52,6 +52,8 @@ class Preset:
         validation: share of the rows that `fit` needs held out to choose the epoch by; 0: none.
         n_ensemble: nets whose predictions are averaged. cv: folds, each of which judges a net trained on the others;
             all of these nets are averaged. None: one split, by `validation`.
+        to_the_end: whether several nets that predict values keep their last epoch's weights, not the best one's: what each
+            has learned too much goes away in their mean.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Preset:
     validation: float = 0.2
     n_ensemble: int = 1
     cv: int | None = None
+    to_the_end: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fit", MappingProxyType(dict(self.fit)))
@@ -250,6 +253,7 @@ CS231N_FIT = {"epochs": 20, "batch_size": 200}
 
 # ---------------------------------------------------------------- the default; docs/tabular.md says why
 
+ENSEMBLE_LR = {"classification": 0.04, "regression": 0.1}
 PIECEWISE = {"bins": 16, "width": 4}
 
 
@@ -264,7 +268,7 @@ DEFAULT_FIT = REALMLP_FIT | {"epochs": 64, "batch_size": few_rows_a_step, "monit
 PRESETS = {preset.name: preset for preset in (
     #      name         encode                         build          loss       optimizer                               fit
     Preset("default",   _robust,                       partial(realmlp, hidden=(128, 128, 128), piecewise=PIECEWISE),
-           _smoothed, _adam,                                                                                             DEFAULT_FIT, cv=6),
+           _smoothed, partial(_adam, rates=ENSEMBLE_LR), DEFAULT_FIT, cv=6, to_the_end=True),
     Preset("realmlp",   _robust,                       realmlp,       _smoothed, _adam,                                  REALMLP_FIT),
     Preset("realmlp-s", partial(_robust, one_hot=None), realmlp_small, _smoothed,
            partial(_adam, rates=SMALL_LR, weight_decay=0.0),                                                             REALMLP_FIT),

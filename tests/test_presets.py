@@ -432,3 +432,21 @@ def test_the_first_failure_ends_the_others() -> None:
     with pytest.raises(ConfigError, match="the second fails"):
         train_together(trainers, fit, at_a_time=2)
     assert done == [0] and trainers[0].history.stopped == "interrupted"  # the others have not begun
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "best"),
+    [
+        (gpunet.MLPRegressor, {}, False),
+        (gpunet.MLPRegressor, {"n_ensemble": 1}, True),
+        (gpunet.MLPRegressor, {"scoring": "mae"}, True),
+        (gpunet.MLPRegressor, {"scoring": "loss"}, True),
+        (gpunet.MLPRegressor, {"early_stopping": True}, True),
+        (gpunet.MLPRegressor, {"preset": "realmlp", "cv": 2}, True),
+        (gpunet.MLPClassifier, {}, True),
+    ],
+)
+def test_only_averaged_nets_of_values_are_trained_to_the_end(kind: Any, given: dict[str, Any], best: bool) -> None:
+    table = {"x": np.linspace(-1, 1, 48), "z": np.cos(np.arange(48))}
+    made = kind(max_iter=2, hidden_layer_sizes=8, random_state=0, **given).fit(table, (table["x"] > 0).astype(int))
+    assert [history.best_epoch > 0 for history in made.histories_] == [best] * len(made.histories_)
