@@ -674,6 +674,10 @@ def test_labels() -> None:
     p, predicted = made.predict_proba(X), made.predict(X)
     assert p.shape == predicted.shape == (len(X), 3) and np.array_equal(predicted, p > 0.5)
     assert made.score(X, labels) > 0.85 and not np.allclose(p.sum(axis=1), 1)
+    np.testing.assert_allclose(made.predict_log_proba(X), np.log(p))
+    told = made.model_.evaluate(Table.from_array(X), labels)
+    assert told["loss"] == pytest.approx(-np.mean(np.where(labels, np.log(p), np.log1p(-p))), rel=1e-4)
+    assert told["exact"] == made.score(X, labels) <= told["accuracy"] == pytest.approx(np.mean(predicted == labels))
 
 
 def test_several_values() -> None:
