@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import fibers
 import numpy as np
 import pytest
+from conftest import emulated_cuda
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -319,6 +321,20 @@ def test_a_compiled_realmlp_has_the_bits_of_an_eager_one() -> None:
         trainer.fit((x, y), **{**preset.fit, "epochs": 3, "batch_size": 64}, **QUIET)
         found.append(net.state_dict())
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.skipif(bool(fibers.missing()), reason=f"csrc/*.cu cannot be built for the host: {fibers.missing()}")
+def test_the_default_is_captured_on_cuda_and_learns_as_on_the_cpu() -> None:
+    """On the CUDA device of the tests, whose kernels the host runs."""
+    losses_of, kinds = [], []
+    for device in ("cpu", emulated_cuda(orders=())):
+        preset, _, target, net, (x, y) = prepared("default", classes=True, rows=48, hidden=(8,))
+        trainer = Trainer(net, preset.loss(target), preset.optimizer(target, schedule=None), device=device, seed=1)
+        settings = {**preset.fit, "epochs": 3, "batch_size": 24, "monitor": None}
+        losses_of.append(trainer.fit((x, y), **settings, **QUIET)["loss"])
+        kinds.append([type(p).__name__ for c in trainer._programs.values() for ps in c.programs.values() for p in ps])
+    np.testing.assert_allclose(*losses_of, rtol=1e-5)
+    assert kinds == [["NativeProgram"], ["CapturedProgram"]]
 
 
 def test_values_stay_within_the_range_of_the_training_values() -> None:
