@@ -652,6 +652,20 @@ def test_an_error_in_one_net_ends_the_others() -> None:
     assert not hasattr(made, "model_")
 
 
+def test_ctrl_c_keeps_one_net_and_gives_up_an_ensemble() -> None:
+    class Interrupt(gpunet.train.Callback):
+        def on_epoch_end(self, trainer: Any, epoch: int, logs: Any) -> None:
+            trainer.stop("interrupted")  # as the handler of the signal does
+
+    alone = classifier(callbacks=[Interrupt()]).fit(X, Y)
+    assert alone.n_iter_ == 1 and alone.history_.stopped == "interrupted" and alone.predict(X).shape == Y.shape
+    several = classifier(cv=2, max_iter=2).fit(X, Y)
+    want = several.predict_proba(X)
+    with pytest.raises(KeyboardInterrupt):
+        several.set_params(callbacks=[Interrupt()]).fit(X, Y)
+    assert np.array_equal(several.predict_proba(X), want)
+
+
 def test_time_is_for_all_nets_together() -> None:
     made = classifier(cv=3, max_iter=100_000, max_seconds=0.6).fit(X, Y)
     assert [h.stopped for h in made.histories_] == ["time"] * 3
