@@ -69,7 +69,9 @@ X, Y = two_moons()
 
 def contract_checks() -> list[Any]:
     checks = pytest.importorskip("sklearn.utils.estimator_checks")
-    made = [(e, c) for e in (classifier(), regressor()) for e, c in checks.estimator_checks_generator(e)]
+    each = getattr(checks, "estimator_checks_generator", None)  # since 1.6
+    each = each or (lambda estimator: checks.check_estimator(estimator, generate_only=True))
+    made = [(e, c) for one in (classifier(), regressor()) for e, c in each(one)]
     return [
         pytest.param(e, c, id=f"{type(e).__name__}-{getattr(c, 'func', c).__name__}-{i}")
         for i, (e, c) in enumerate(made)
@@ -650,6 +652,20 @@ def test_an_error_in_one_net_ends_the_others() -> None:
     assert not hasattr(made, "model_")
 
 
+def test_ctrl_c_keeps_one_net_and_gives_up_an_ensemble() -> None:
+    class Interrupt(gpunet.train.Callback):
+        def on_epoch_end(self, trainer: Any, epoch: int, logs: Any) -> None:
+            trainer.stop("interrupted")  # as the handler of the signal does
+
+    alone = classifier(callbacks=[Interrupt()]).fit(X, Y)
+    assert alone.n_iter_ == 1 and alone.history_.stopped == "interrupted" and alone.predict(X).shape == Y.shape
+    several = classifier(cv=2, max_iter=2).fit(X, Y)
+    want = several.predict_proba(X)
+    with pytest.raises(KeyboardInterrupt):
+        several.set_params(callbacks=[Interrupt()]).fit(X, Y)
+    assert np.array_equal(several.predict_proba(X), want)
+
+
 def test_time_is_for_all_nets_together() -> None:
     made = classifier(cv=3, max_iter=100_000, max_seconds=0.6).fit(X, Y)
     assert [h.stopped for h in made.histories_] == ["time"] * 3
@@ -672,6 +688,10 @@ def test_labels() -> None:
     p, predicted = made.predict_proba(X), made.predict(X)
     assert p.shape == predicted.shape == (len(X), 3) and np.array_equal(predicted, p > 0.5)
     assert made.score(X, labels) > 0.85 and not np.allclose(p.sum(axis=1), 1)
+    np.testing.assert_allclose(made.predict_log_proba(X), np.log(p))
+    told = made.model_.evaluate(Table.from_array(X), labels)
+    assert told["loss"] == pytest.approx(-np.mean(np.where(labels, np.log(p), np.log1p(-p))), rel=1e-4)
+    assert told["exact"] == made.score(X, labels) <= told["accuracy"] == pytest.approx(np.mean(predicted == labels))
 
 
 def test_several_values() -> None:

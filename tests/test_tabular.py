@@ -17,6 +17,7 @@ from gpunet.errors import ConfigError, DataError, DTypeError, FormatError, Shape
 from gpunet.tabular import (
     ArrayEncoder,
     Encoder,
+    RobustEncoder,
     SparseEncoder,
     Target,
     columns,
@@ -25,6 +26,7 @@ from gpunet.tabular import (
     scaling,
     target,
 )
+from gpunet.tabular import encoder as encoder_module
 
 
 def table(**cells: list[Any]) -> Table:
@@ -607,6 +609,32 @@ def test_frames_can_be_read_as_they_are() -> None:
     assert Target.fit(frame["c"].astype("string").fillna("u")).classes == ["u", "v", "w"]
 
 
+@pytest.mark.parametrize("encoder_class", [Encoder, RobustEncoder])
+def test_few_rows_are_encoded_as_many_are(encoder_class: Any) -> None:
+    """Columns side by side and one by one: the same bits, the same notes, the same complaints."""
+    r = np.random.default_rng(0)
+    cells = {
+        f"c{i}": np.where(r.uniform(size=200) < 0.1 * (i % 2), np.nan, 10.0**i * r.normal(size=200)) for i in range(5)
+    }
+    cells["t"] = np.array(["u", "v", "w", "x"] * 50, object)
+    made = encoder_class.fit(Table.from_frame(cells))
+    whole = made.transform(Table.from_frame(cells))
+    for n in (0, 1, 7, encoder_module.FEW_ROWS):
+        few = Table.from_frame({name: values[:n] for name, values in cells.items()})
+        assert np.array_equal(made.transform(few), whole[:n])
+    beyond = {name: values[:3].copy() for name, values in cells.items()}
+    beyond["c2"][1], many = np.nan, {name: np.tile(values[:3], 100) for name, values in cells.items()}
+    many["c2"][1] = np.nan
+    notes = []
+    for table in (beyond, many):
+        made.transform(Table.from_frame(table))
+        notes.append(made.odd)
+    assert notes[0] == notes[1] and "blanks take the median" in notes[0][0]
+    beyond["c3"][2] = np.inf
+    with pytest.raises(DataError, match='column "c3": infinite in row 3 '):
+        made.transform(Table.from_frame(beyond))
+
+
 # ---------------------------------------------------------------- dates
 
 
@@ -639,7 +667,9 @@ def test_dates_that_are_blank_or_none_are_marked_and_noted() -> None:
     assert encoded(again, ["2024-02-01"]) == encoded(encoder, ["2024-02-01"])
 
 
-@pytest.mark.parametrize("text", ["2024-13-01", "2024-02-30", "24-01-01", "2024-01-01 25:00", "20240101", "1 May", "2024-01-01x", ""])
+@pytest.mark.parametrize(
+    "text", ["2024-13-01", "2024-02-30", "24-01-01", "2024-01-01 25:00", "20240101", "1 May", "2024-01-01x", ""]
+)
 def test_what_is_no_date(text: str) -> None:
     assert dates.days_of(text) is None
 
@@ -680,7 +710,11 @@ def test_labels_are_columns_of_0_and_1() -> None:
     assert (made.classes, made.outputs) == ([0, 1, 2], 3)
     assert made.encode(labels).dtype == np.float32 and np.array_equal(made.encode(labels == 1), labels)
     assert Target.from_config(saved(made)) == made
-    for wrong, said in (([[0, 2, 1]], "labels are 0 or 1; row 1 "), ([[0, 1]], r"a matrix \[N, 3\]"), ([0, 1], r"\[N, 3\]")):
+    for wrong, said in (
+        ([[0, 2, 1]], "labels are 0 or 1; row 1 "),
+        ([[0, 1]], r"a matrix \[N, 3\]"),
+        ([0, 1], r"\[N, 3\]"),
+    ):
         with pytest.raises((DataError, ShapeError), match=said):
             made.encode(np.array(wrong))
 
@@ -718,7 +752,11 @@ def test_sparse_columns_are_divided_by_their_largest_value() -> None:
 def test_rows_of_a_sparse_matrix_are_those_of_the_dense_one(data: Any) -> None:
     sp = pytest.importorskip("scipy.sparse")
     n, m = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4))
-    dense = np.array(data.draw(st.lists(st.lists(st.sampled_from([0.0, 0.0, 1.5, -2.0]), min_size=m, max_size=m), min_size=n, max_size=n)))
+    dense = np.array(
+        data.draw(
+            st.lists(st.lists(st.sampled_from([0.0, 0.0, 1.5, -2.0]), min_size=m, max_size=m), min_size=n, max_size=n)
+        )
+    )
     x = Csr.read(sp.coo_matrix(dense))
     rows = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=6)), int)
     np.testing.assert_array_equal(x.dense(), dense)

@@ -19,7 +19,7 @@ A text not seen in training is treated as a blank, or joins the rare ones where 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,12 +117,28 @@ class Numeric(Treatment):
     def transform(self, column: Column, notes: list[str]) -> Matrix:
         values = as_numbers(column)
         check_finite(column.name, values)
+        z, blank = self.side_by_side([self], values[:, None])
+        self.tell(int(blank.sum()), notes)
+        return np.concatenate([z, blank], axis=1, dtype=np.float32) if self.blanks else z
+
+    @classmethod
+    def side_by_side(cls, treatments: Sequence[Numeric], values: npt.NDArray[np.float64]) -> tuple[Matrix, Any]:
+        """Finite columns [rows, k] and blanks (NaN), each by its treatment: numbers, and where they were blank."""
+        center, scale, median = ([getattr(t, name) for t in treatments] for name in ("center", "scale", "median"))
         blank = np.isnan(values)
-        if not self.blanks and blank.any():
-            found = f"blanks take the median {self.median:.6g}: {blank.sum():,}; training had none"
-            notes.append(f'column "{self.name}": {found}')
-        z = standardised(np.where(blank, self.median, values), self.center, self.scale)
-        return np.stack([z, blank], axis=1, dtype=np.float32) if self.blanks else z[:, None]
+        filled = np.where(blank, median, values) if blank.any() else values
+        return cls.shaped(standardised(filled, np.array(center), np.array(scale))), blank
+
+    @staticmethod
+    def shaped(z: Matrix) -> Matrix:
+        """What becomes of standardised numbers."""
+        return z
+
+    def tell(self, blanks: int, notes: list[str]) -> None:
+        if blanks and not self.blanks:
+            notes.append(
+                f'column "{self.name}": blanks take the median {self.median:.6g}: {blanks:,}; training had none'
+            )
 
 
 @dataclass(frozen=True)
@@ -180,7 +196,9 @@ class OneHot(Treatment):
         return out
 
 
-TREATMENTS: dict[str, type[Treatment]] = {treatment.kind: treatment for treatment in (Dropped, Presence, Numeric, Binary, OneHot, Dates)}
+TREATMENTS: dict[str, type[Treatment]] = {
+    treatment.kind: treatment for treatment in (Dropped, Presence, Numeric, Binary, OneHot, Dates)
+}
 
 
 def choose(column: Column) -> Treatment:

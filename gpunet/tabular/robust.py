@@ -58,10 +58,9 @@ class Robust(Numeric):
     def describe(self) -> str:
         return super().describe().replace("standardised", "scaled by quartiles and clipped smoothly", 1)
 
-    def transform(self, column: Column, notes: list[str]) -> Matrix:
-        out = super().transform(column, notes)
-        out[:, 0] = smooth_clip(out[:, 0])
-        return out
+    @staticmethod
+    def shaped(z: Matrix) -> Matrix:
+        return smooth_clip(z)
 
 
 @dataclass(frozen=True)
