@@ -143,9 +143,30 @@ void launch_copy(const Copy& c) {
   if (c.out != c.x) launch(kernels().copy, c, kCheap / 4 * c.rows * c.bytes);
 }
 
+// Of x's axes those that differ, neighbours that lie as one joined; nothing where more than four are left.
+std::optional<Walk> walk_of(const Array& out, const Array& x) {
+  if (!x.plain || !out.writeable || !out.contiguous || (x.item != 4 && x.item != 8)) return std::nullopt;
+  Walk w{out.as<char>(), x.as<char>(), {1, 1, 1, 1}, {0, 0, 0, 0}, x.item};
+  int last = 4;  // axes are filled in from the last
+  for (int d = x.rank - 1; d >= 0; --d) {
+    if (x.shape[d] == 1) continue;
+    if (last < 4 && x.strides[d] == w.step[last] * w.n[last]) w.n[last] *= x.shape[d];
+    else if (--last < 0) return std::nullopt;
+    else w.n[last] = x.shape[d], w.step[last] = x.strides[d];
+  }
+  return w;
+}
+
 py::object copy(py::handle out_handle, py::handle x_handle) {
   const Array out(out_handle), x(x_handle);
-  if (x.data && !x.contiguous && out.type == x.type) return cast(out, x);  // whose rows may lie apart
+  if (x.data && !x.contiguous && out.type == x.type) {
+    py::object made = cast(out, x);  // where rows lie apart
+    if (!made.is(declined()) || !out.same_shape(x) || !same_dtype(out_handle, x_handle)) return made;
+    const auto w = walk_of(out, x);
+    if (!w || !overlap_allowed({&out}, {&x})) return made;
+    launch(kernels().walk, *w, kCheap * x.size);
+    return done();
+  }
   if (!usable_bytes(out, x) || !same_dtype(out_handle, x_handle)) return declined();
   if (!overlap_allowed({&out}, {&x}, {&x})) return declined();
   if (!out.same_shape(x)) shape_error("copy", {{"out", &out}, {"x", &x}});

@@ -127,6 +127,8 @@ struct GatherTwo { Gather first, second; };
 struct Pick { char* out; const char* x; Index columns; long rows, cols, item; };
 template <class T> struct OneHot { T* out; Index columns; long rows, cols; };
 struct Copy { char* out; const char* x; long rows, bytes, out_row, x_row; };  // rows of so many bytes, so far apart
+// out in order from x [n0][n1][n2][n3], whose neighbours along axis d lie step[d] bytes apart: a transposed view, say.
+struct Walk { char* out; const char* x; long n[4], step[4], item; };
 template <class T> struct ScatterAdd { T* out; const T* g; Index rows; long n, length, width; };
 
 // Whether all of x is finite; a part that finds otherwise says so in `fine`.
@@ -196,6 +198,7 @@ struct Kernels {
   Kernel<GatherTwo> gather_two;
   Kernel<Pick> pick;
   Kernel<Copy> copy;
+  Kernel<Walk> walk;
   Both<std::int64_t> i64;
   Casts<std::int64_t> i64_casts;
   Table<float> f32;

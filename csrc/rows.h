@@ -60,6 +60,27 @@ inline void copy(const Copy& c, Part part) {
                      static_cast<unsigned long>(bytes.end - bytes.begin));
 }
 
+// Squares of the last two axes at a time, so that both sides stay in the nearest cache.
+template <class T> void walk_items(const Walk& w, Part part) {
+  constexpr long kSide = 16;
+  const Span s = share(w.n[0] * w.n[1], 1, part);
+  const long size = w.n[2] * w.n[3];
+  for (long k = s.begin; k < s.end; ++k) {
+    T* out = reinterpret_cast<T*>(w.out) + k * size;
+    const char* x = w.x + k / w.n[1] * w.step[0] + k % w.n[1] * w.step[1];
+    for (long i = 0; i < w.n[2]; i += kSide)
+      for (long j = 0; j < w.n[3]; j += kSide)
+        for (long a = i; a < least(i + kSide, w.n[2]); ++a)
+          for (long b = j; b < least(j + kSide, w.n[3]); ++b)
+            out[a * w.n[3] + b] = *reinterpret_cast<const T*>(x + a * w.step[2] + b * w.step[3]);
+  }
+}
+
+inline void walk(const Walk& w, Part part) {
+  if (w.item == 4) walk_items<std::uint32_t>(w, part);
+  else walk_items<std::uint64_t>(w, part);
+}
+
 // Each part owns columns and adds the rows in their order, so there is nothing to race for.
 template <class T> void scatter_add(const ScatterAdd<T>& a, Part part) {
   const Span s = share<T>(a.width, part);
@@ -74,30 +95,48 @@ template <class T> void scatter_add(const ScatterAdd<T>& a, Part part) {
   }
 }
 
-// The uniform numbers of kUniforms<> elements, from one vector of Philox blocks; (word >> 8) 2^-24 as in rng.py.
-constexpr int kBlocks = kBytes / 8, kUniforms = 4 * kBlocks;
-HD void uniforms(long first, unsigned long long seed, unsigned stream, unsigned step, float* u) {
-  VecU64 block;
-  for (int i = 0; i < kBlocks; ++i) block[i] = static_cast<unsigned long long>(first / 4 + i);
-  const Words<VecU64> w = philox(block, seed, stream, step);
+// The random words of kDrawn elements from `first` on, in order: a vector of Philox blocks, whose words come one vector
+// each and are laid side by side. An element is kept if (word >> 8) 2^-24, as in rng.py, is at least the rate.
+constexpr int kBlocks = kBytes / 8, kDrawn = 4 * kBlocks;
+HD void draw(long first, unsigned long long seed, unsigned stream, unsigned step, unsigned* words) {
+  VecU64 block, left, right;
   for (int i = 0; i < kBlocks; ++i) {
-    u[4 * i] = float(int(w.w0[i] >> 8)) * 0x1p-24f;
-    u[4 * i + 1] = float(int(w.w1[i] >> 8)) * 0x1p-24f;
-    u[4 * i + 2] = float(int(w.w2[i] >> 8)) * 0x1p-24f;
-    u[4 * i + 3] = float(int(w.w3[i] >> 8)) * 0x1p-24f;
+    block[i] = static_cast<unsigned long long>(first / 4 + i);
+    left[i] = static_cast<unsigned long long>(i % 2 * kBlocks + i / 2), right[i] = left[i] + kBlocks / 2;
   }
+  const Words<VecU64> w = philox(block, seed, stream, step);
+  const VecU64 even = w.w0 | w.w1 << 32, odd = w.w2 | w.w3 << 32;
+#if defined(__clang__)
+  for (int i = 0; i < kBlocks; ++i) {
+    const unsigned long long pair[2] = {even[i], odd[i]};
+    __builtin_memcpy(words + 4 * i, pair, 16);
+  }
+#else
+  const VecU64 both[2] = {__builtin_shuffle(even, odd, left), __builtin_shuffle(even, odd, right)};
+  __builtin_memcpy(words, both, sizeof both);
+#endif
+}
+
+template <class T> HD void keep(T* out, const T* x, const unsigned* words, int n, unsigned least_kept, T scale) {
+  T kept[kDrawn];  // out may be x, of which a compiler would be afraid
+  for (int i = 0; i < n; ++i) kept[i] = words[i] >> 8 >= least_kept ? x[i] * scale : T(0);
+  __builtin_memcpy(out, kept, static_cast<unsigned long>(n) * sizeof(T));
 }
 
 template <class T> void dropout(const Dropout<T>& d, Part part) {
   const Span s = share(d.n, 256, part);
-  const float rate = float(d.rate);
+  const float level = float(d.rate) * 0x1p24f;  // of the 2^24 numbers so many are below the rate
+  const unsigned least_kept = unsigned(level) + (float(unsigned(level)) < level);
   const T scale = T(1 / (1 - d.rate));
-  for (long first = s.begin; first < s.end; first += kUniforms) {
-    float u[kUniforms];
-    uniforms(first, d.seed, d.stream, d.step, u);
-    const long n = s.end - first < kUniforms ? s.end - first : kUniforms;
-    for (long i = 0; i < n; ++i) d.out[first + i] = u[i] >= rate ? d.x[first + i] * scale : T(0);
+  unsigned words[kDrawn];
+  long first = s.begin;
+  for (; first + kDrawn <= s.end; first += kDrawn) {
+    draw(first, d.seed, d.stream, d.step, words);
+    keep(d.out + first, d.x + first, words, kDrawn, least_kept, scale);
   }
+  if (first == s.end) return;
+  draw(first, d.seed, d.stream, d.step, words);
+  keep(d.out + first, d.x + first, words, int(s.end - first), least_kept, scale);
 }
 
 }  // namespace

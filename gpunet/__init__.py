@@ -10,13 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors; a test keeps the two alike
-    from . import data, devices, engine, errors, graph, losses, metrics, nn, ops, optim, rng, tabular, train
+    from . import data, devices, engine, errors, estimators, graph, losses, metrics, nn, ops, optim, presets, rng, tabular
+    from . import train
     from .devices.environment import env
     from .devices.select import device
     from .engine.node import no_grad
     from .engine.op import composite, op
     from .engine.tape import grad
     from .engine.tensor import Tensor, tensor
+    from .estimators import MLPClassifier, MLPRegressor
     from .graph.check import check_grads, jacobian
     from .graph.compile import compile
     from .train import Trainer
@@ -25,10 +27,10 @@ if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors; a t
 __version__ = "0.1.0"
 
 __all__ = [
-    "Model", "Tensor", "Trainer",
+    "MLPClassifier", "MLPRegressor", "Model", "Tensor", "Trainer",
     "check_grads", "compile", "composite", "device", "env", "grad", "jacobian", "load", "no_grad", "op", "tensor",
-    "data", "devices", "engine", "errors", "graph", "losses", "metrics", "nn", "ops", "optim", "rng", "tabular",
-    "train",
+    "data", "devices", "engine", "errors", "estimators", "graph", "losses", "metrics", "nn", "ops", "optim", "presets",
+    "rng", "tabular", "train",
 ]  # fmt: skip
 
 # fmt: off
@@ -38,6 +40,7 @@ _HOMES = {  # every other name of __all__ is a module
     "graph.compile":       ("compile",),
     "devices.select":      ("device",),
     "devices.environment": ("env",),
+    "estimators":          ("MLPClassifier", "MLPRegressor"),
     "train":               ("Trainer",),
     "train.model":         ("Model", "load"),
 }

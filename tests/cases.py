@@ -105,6 +105,9 @@ row("cos",        ops.cos,                    np.cos,                         "r
 row("erf",        ops.erf,                    _erf,                           "real",             ONE)
 row("erf",        ops.erf,                    _erf,                           "wide",       ONE, smooth=0, note="wide")
 row("copy",       ops.copy,                   np.array,                       "real",             ONE)
+row("copy",       lambda x: ops.copy(ops.transpose(x)), lambda x: x.T.copy(), "real",
+    (((3, 5),), ((17, 33),), ((2, 3, 4),), ((40, 1, 19),), ((2, 3, 4, 5),), ((0, 3),)), note="transposed")
+row("copy",       lambda x: ops.copy(x[::2, 1:]), lambda x: x[::2, 1:].copy(), "real", (((5, 7),), ((4, 2),)), note="cut")
 row("stop_gradient", ops.stop_gradient,       lambda x: x,                    "real",             ONE, smooth=0)
 row("cast",       lambda x: ops.cast(ops.cast(x, dtype=np.float64), dtype=x.dtype), lambda x: x, "real", ONE)
 row("cast",       lambda x: ops.cast(x, dtype=np.int32), np.trunc,            "real",       ONE, smooth=0, note="int")
@@ -212,8 +215,21 @@ row("gather_two", lambda x, y, order, start: ops.gather_two(x, y, order, start, 
                   lambda x, y, order, start: (x[order[1:5]], y[order[1:5]]),
                   ("real", "real", "index3", 1), (((3, 4), (3,), (6,)), ((5, 2, 3), (3, 0), (5,)), ((3, 784), (3, 1), (7,))),
                   smooth=0)
+row("csr_rows",   lambda v, t: ops.csr_rows(v, *_csr(v), t, width=6, most=4),
+                  lambda v, t: _dense(v)[t], "real index3", (((7,), (5,)), ((7,), (0,)), ((7,), (1023,))), smooth=0)
 row("slice_rows", lambda x, start: ops.slice_rows(x, start, size=3),
                   lambda x, start: x[2:5], ("real", 2), (((9, 4),), ((5,),)), smooth=0)
+
+CSR_COLUMNS, CSR_STARTS = [5, 0, 2, 1, 3, 4, 0], [0, 1, 1, 5]  # a row of one, an empty one, a full one; 2 beyond
+
+def _csr(v: Any) -> list[Tensor]:
+    return [Tensor(v.device.upload(np.array(a)), v.device) for a in (CSR_COLUMNS, CSR_STARTS)]
+
+def _dense(v: Array) -> Array:
+    out = np.zeros((3, 6))
+    for i, (begin, end) in enumerate(zip(CSR_STARTS, CSR_STARTS[1:])):
+        out[i, CSR_COLUMNS[begin:end]] = v[begin:end]
+    return out
 
 def _scattered(g: Array, t: Array, n: int) -> Array:
     out = np.zeros((n, *g.shape[t.ndim:]))

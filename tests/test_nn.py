@@ -137,6 +137,12 @@ CHECKED: dict[str, Callable[[], nn.Module]] = {
     "dropout":    lambda: nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.4)),
     "mlp":        lambda: nn.MLP(4, 5, 5, 2, activation="gelu", norm="batch", residual=True),
     "scaled":     lambda: nn.Sequential(nn.Linear(4, 5), nn.ELU(0.7), nn.Linear(5, 2), nn.LeakyReLU(0.3)),
+    "scale":      lambda: nn.Scale(4),
+    "ntk":        lambda: nn.NTKLinear(4, 3),
+    "parametric": lambda: nn.ParametricActivation(4, "mish"),
+    "periodic":   lambda: nn.PeriodicEmbedding(4, frequencies=5, width=3),
+    "piecewise":  lambda: nn.PiecewiseEmbedding(4, bins=3, width=2),
+    "columns":    lambda: nn.Columns(2, 2, embedding={"frequencies": 3}, piecewise={"bins": 3}),
 }
 # fmt: on
 
@@ -262,7 +268,8 @@ GOLDEN: dict[str, list[float]] = {
 # fmt: off
 VARIANCES = {  # of a weight [200, 300]
     "he": 2 / 200, "he_uniform": 2 / 200, "glorot": 2 / 500, "glorot_uniform": 2 / 500, "lecun": 1 / 200,
-    "lecun_uniform": 1 / 200, "normal": 1.0, "zeros": 0.0, "ones": 0.0,
+    "lecun_uniform": 1 / 200, "normal": 1.0, "symmetric": 1 / 3, "zeros": 0.0, "ones": 0.0, "normal:0.5": 0.25,
+    "symmetric:3": 3.0,
 }
 # fmt: on
 
@@ -286,7 +293,7 @@ def test_orthogonal(shape: tuple[int, ...]) -> None:
 
 
 def test_every_initialiser_is_tested_and_auto_suits_the_activation() -> None:
-    assert {*VARIANCES, "orthogonal"} == set(init.INITIALIZERS)
+    assert {*(name.partition(":")[0] for name in VARIANCES), "orthogonal"} == set(init.INITIALIZERS)
     for activation, wanted in {"relu": "he", "selu": "lecun", "tanh": "glorot", "identity": "glorot"}.items():
         drawn = nn.Linear(30, 20, activation=activation).initialize(1).state_dict()["weight"]
         named = nn.Linear(30, 20, activation=activation, init=wanted).initialize(1).state_dict()["weight"]
@@ -313,6 +320,10 @@ BUILT: list[nn.Module] = [
     nn.LayerNorm(3, eps=1e-3), nn.Embedding(4, 3), nn.Flatten(), nn.Sequential(nn.Linear(3, 3), nn.ReLU()), nn.Sequential(),
     nn.Residual(nn.Sequential(nn.Linear(3, 3))),
     nn.MLP(3, 4, 4, 2, activation="selu", dropout=0.1, norm="batch", residual=True, init="he"), nn.MLP(3, 2),
+    nn.Scale(3), nn.NTKLinear(3, 2, init="data"), nn.ParametricActivation(3, "mish"), nn.Clamp([0, 1.5], [1, 2]),
+    nn.PeriodicEmbedding(3, frequencies=5, width=3, sigma=0.2), nn.PiecewiseEmbedding(3, bins=5, width=2),
+    nn.Temperature(1.5), nn.Ensemble(nn.Linear(3, 2), nn.Linear(3, 2), average="outputs"), nn.Ensemble(nn.MLP(3, 2)),
+    nn.Columns(2, 1, [4, 5], width=3, embedding={"frequencies": 5, "width": 3, "sigma": 0.2}, piecewise={"bins": 3}),
 ]
 # fmt: on
 

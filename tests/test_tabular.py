@@ -12,8 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpunet.data import Column, Table
+from gpunet.data.sparse import Csr
 from gpunet.errors import ConfigError, DataError, DTypeError, FormatError, ShapeError
-from gpunet.tabular import ArrayEncoder, Encoder, Target, columns, encoder_from_config, scaling, target
+from gpunet.tabular import (
+    ArrayEncoder,
+    Encoder,
+    RobustEncoder,
+    SparseEncoder,
+    Target,
+    columns,
+    dates,
+    encoder_from_config,
+    scaling,
+    target,
+)
+from gpunet.tabular import encoder as encoder_module
 
 
 def table(**cells: list[Any]) -> Table:
@@ -594,3 +607,158 @@ def test_frames_can_be_read_as_they_are() -> None:
         with pytest.raises(DataError, match="the target has 1 missing value: row 3"):
             Target.fit(cells)
     assert Target.fit(frame["c"].astype("string").fillna("u")).classes == ["u", "v", "w"]
+
+
+@pytest.mark.parametrize("encoder_class", [Encoder, RobustEncoder])
+def test_few_rows_are_encoded_as_many_are(encoder_class: Any) -> None:
+    """Columns side by side and one by one: the same bits, the same notes, the same complaints."""
+    r = np.random.default_rng(0)
+    cells = {
+        f"c{i}": np.where(r.uniform(size=200) < 0.1 * (i % 2), np.nan, 10.0**i * r.normal(size=200)) for i in range(5)
+    }
+    cells["t"] = np.array(["u", "v", "w", "x"] * 50, object)
+    made = encoder_class.fit(Table.from_frame(cells))
+    whole = made.transform(Table.from_frame(cells))
+    for n in (0, 1, 7, encoder_module.FEW_ROWS):
+        few = Table.from_frame({name: values[:n] for name, values in cells.items()})
+        assert np.array_equal(made.transform(few), whole[:n])
+    beyond = {name: values[:3].copy() for name, values in cells.items()}
+    beyond["c2"][1], many = np.nan, {name: np.tile(values[:3], 100) for name, values in cells.items()}
+    many["c2"][1] = np.nan
+    notes = []
+    for table in (beyond, many):
+        made.transform(Table.from_frame(table))
+        notes.append(made.odd)
+    assert notes[0] == notes[1] and "blanks take the median" in notes[0][0]
+    beyond["c3"][2] = np.inf
+    with pytest.raises(DataError, match='column "c3": infinite in row 3 '):
+        made.transform(Table.from_frame(beyond))
+
+
+# ---------------------------------------------------------------- dates
+
+
+def test_dates_are_days_and_places_on_circles() -> None:
+    cells = ["2024-01-01", "2024-04-01 12:00", "2024-07-01T06:30:00", "2024-10-01"] * 3
+    encoder = fitted(cells)
+    assert kind(encoder) == "dates"
+    names = [name for name in encoder.output_names if name.startswith("x")]
+    assert names[:3] == ["x", "x (sine of the year)", "x (cosine of the year)"] and len(names) == 7
+    x = np.array(encoded(encoder, cells))
+    days = (np.array(cells, "M8[s]") - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
+    np.testing.assert_allclose(x[:, 0], (days - days.mean()) / days.std(), atol=1e-5)
+    for at, period in ((1, 365.2425), (5, 1.0)):
+        np.testing.assert_allclose(x[:, at], np.sin(2 * np.pi * days / period), atol=1e-4)
+        np.testing.assert_allclose(x[:, at + 1], np.cos(2 * np.pi * days / period), atol=1e-4)
+    np.testing.assert_allclose((x[:, 1:].reshape(12, 3, 2) ** 2).sum(axis=2), 1, atol=1e-5)
+
+
+def test_monday_begins_the_week() -> None:
+    encoder = fitted(["2024-01-01", "2024-01-03", "2024-01-05"])  # the first is a Monday
+    assert encoded(encoder, ["2024-01-01", "2024-01-08"])[0][1:] == pytest.approx([0, 1], abs=1e-5)
+
+
+def test_dates_that_are_blank_or_none_are_marked_and_noted() -> None:
+    encoder = fitted(["2024-01-01", None, "2024-01-02", "2024-01-09"])
+    [first, blank, odd] = encoded(encoder, ["2024-01-01", None, "soon"])
+    assert (first[-1], blank[-1], odd[-1]) == (0, 1, 1) and blank[0] == odd[0] == 0
+    assert any('"x": taken for blank, no date: 1 cells' in note for note in encoder.notes)
+    again = encoder_from_config(saved(encoder))
+    assert encoded(again, ["2024-02-01"]) == encoded(encoder, ["2024-02-01"])
+
+
+@pytest.mark.parametrize(
+    "text", ["2024-13-01", "2024-02-30", "24-01-01", "2024-01-01 25:00", "20240101", "1 May", "2024-01-01x", ""]
+)
+def test_what_is_no_date(text: str) -> None:
+    assert dates.days_of(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [("1970-01-02", 1), ("1970-01-01 06:00", 0.25), ("1970-01-01T00:00:00Z", 0), ("1970-01-01 12:00:00+06:00", 0.25),
+     ("1970-01-01 12:00:00-0600", 0.75), ("1969-12-31T12:00:00.000000001", -0.5)],
+)  # fmt: skip
+def test_what_is_a_date(text: str, days: float) -> None:
+    assert dates.days_of(text) == pytest.approx(days, abs=1e-9)
+
+
+@given(st.datetimes())
+def test_every_date_python_writes_is_read(moment: Any) -> None:
+    found = dates.days_of(str(moment)), dates.days_of(moment.isoformat())
+    want = (moment - type(moment)(1970, 1, 1)).total_seconds() / 86400
+    assert found == (pytest.approx(want, abs=1e-6), pytest.approx(want, abs=1e-6))
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_date_or_none(text: str) -> None:
+    found = dates.days_of(text)
+    assert found is None or math.isfinite(found)
+
+
+def test_how_long_is_a_number() -> None:
+    spans = np.array([90, "NaT", 30], "m8[s]")
+    np.testing.assert_array_equal(Column.from_values("x", spans).values, [90, math.nan, 30])
+
+
+# ---------------------------------------------------------------- labels, rates, sparse matrices
+
+
+def test_labels_are_columns_of_0_and_1() -> None:
+    labels = np.array([[0, 1, 1], [1, 0, 1]])
+    made = Target.fit(labels, task="multilabel")
+    assert (made.classes, made.outputs) == ([0, 1, 2], 3)
+    assert made.encode(labels).dtype == np.float32 and np.array_equal(made.encode(labels == 1), labels)
+    assert Target.from_config(saved(made)) == made
+    for wrong, said in (
+        ([[0, 2, 1]], "labels are 0 or 1; row 1 "),
+        ([[0, 1]], r"a matrix \[N, 3\]"),
+        ([0, 1], r"\[N, 3\]"),
+    ):
+        with pytest.raises((DataError, ShapeError), match=said):
+            made.encode(np.array(wrong))
+
+
+def test_rates_are_told_by_logarithms() -> None:
+    counts = np.array([0.0, 2, 4, 10])
+    made = Target.fit(counts, task="regression", link="log")
+    encoded = made.encode(counts)
+    np.testing.assert_allclose(encoded[:, 0], counts / 4)
+    np.testing.assert_allclose(made.restore(encoded), counts)
+    np.testing.assert_allclose(made.decode_values(np.log(encoded[1:])), counts[1:], rtol=1e-6)
+    np.testing.assert_allclose([made.low[0], made.high[0]], np.log([1 / 8, 2.5]))
+    assert Target.from_config(saved(made)) == made
+    with pytest.raises(DataError, match="counts are at least 0; below in row 2 "):
+        Target.fit([1.0, -1], task="regression", link="log")
+    with pytest.raises(DataError, match="every row has the value 0"):
+        Target.fit([0.0, 0], task="regression", link="log")
+
+
+def test_sparse_columns_are_divided_by_their_largest_value() -> None:
+    sp = pytest.importorskip("scipy.sparse")
+    x = Csr.read(sp.csr_matrix([[0, -4.0, 0], [2, 2, 0], [8, 0, 5]]))
+    encoder = SparseEncoder.fit(x, rows=[0, 1])
+    np.testing.assert_array_equal(encoder.transform(x).dense(), [[0, -1, 0], [1, 0.5, 0], [4, 0, 0]])
+    assert encoder.notes == ["1 column without an entry in training, left out"]
+    again = encoder_from_config(saved(encoder))
+    np.testing.assert_array_equal(again.transform(x).dense(), encoder.transform(x).dense())
+    with pytest.raises(ShapeError, match="reads 3 columns, got 2"):
+        encoder.transform(Csr.read(sp.csr_matrix((2, 2))))
+    with pytest.raises(DataError, match="the sparse matrix is empty in 2 training rows"):
+        SparseEncoder.fit(Csr.read(sp.csr_matrix((2, 2))))
+
+
+@given(st.data())
+def test_rows_of_a_sparse_matrix_are_those_of_the_dense_one(data: Any) -> None:
+    sp = pytest.importorskip("scipy.sparse")
+    n, m = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4))
+    dense = np.array(
+        data.draw(
+            st.lists(st.lists(st.sampled_from([0.0, 0.0, 1.5, -2.0]), min_size=m, max_size=m), min_size=n, max_size=n)
+        )
+    )
+    x = Csr.read(sp.coo_matrix(dense))
+    rows = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=6)), int)
+    np.testing.assert_array_equal(x.dense(), dense)
+    np.testing.assert_array_equal(x.take(rows).dense(), dense[rows])
+    assert x.most == (dense != 0).sum(axis=1).max()

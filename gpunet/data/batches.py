@@ -14,6 +14,7 @@ from .. import ops, rng
 from ..devices import Device
 from ..engine import Tensor
 from ..errors import DataError, ShapeError
+from .sparse import Csr, SparseRows
 
 WHOLE = (np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64))  # integers that kernels know
 RESIDENT_SHARE = 0.5  # of the device's free memory that data may take; the rest is for the net
@@ -24,7 +25,7 @@ def batches(x: Any, y: Any = None, weight: Any = None, *, device: Device, dtype:
     """The data on the device if they fit, else streamed to it; the batches are the same."""
     arrays = [None if a is None else as_rows(a, dtype) for a in (x, y, weight)]
     needed = sum(a.nbytes for a in arrays if a is not None) + 8 * len(arrays[0] if arrays[0] is not None else ())
-    free = device.memory() if device.kind != "cpu" else None
+    free = device.memory() if device.kind != "cpu" and not isinstance(arrays[0], Csr) else None
     kind = Batches if free is None or needed <= RESIDENT_SHARE * free.free else Streamed
     return kind(*arrays, device=device, dtype=dtype, seed=seed)
 
@@ -52,8 +53,8 @@ class Batches:
         self.x, self.y, self.weight = (self._upload(a) for a in arrays)
         self.order = Tensor(self.device.upload(np.arange(self.rows)), self.device)
 
-    def _upload(self, array: Any) -> Tensor | None:
-        return None if array is None else Tensor(self.device.upload(array), self.device)
+    def _upload(self, array: Any) -> Any:
+        return None if array is None else load(array, self.device, self.dtype)
 
     def shuffle(self, epoch: int) -> None:
         """The order of this epoch: from the seed and the epoch alone."""
@@ -85,26 +86,36 @@ class Batches:
         """The next `size` rows in order; moves the cursor on. Made of ops alone."""
         rows = ops.slice_rows(self.order, self.cursor, size=size)
         self.cursor.assign(self.cursor + size)
-        x, y, weight = (None if t is None else ops.gather(t, rows) for t in (self.x, self.y, self.weight))
+        x, y, weight = (None if t is None else taken(t, rows) for t in (self.x, self.y, self.weight))
         assert x is not None
         return x, y, weight
 
     # ------------------------------------------------------------------ as they lie, for evaluation
+
+    @property
+    def at_once(self) -> int:
+        """How many rows may be taken together."""
+        return self.x.at_once if isinstance(self.x, SparseRows) else self.rows
+
+    def some(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """x[rows]."""
+        return taken(self.x, Tensor(self.device.upload(rows), self.device))
 
     def first(self, rows: int) -> Batches:
         """The first rows as they lie, in the same memory."""
         part = copy.copy(self)
         part.rows = min(rows, self.rows)
         part.x, part.y, part.weight = (
-            None if t is None else Tensor(t.value[:rows], t.device) for t in (self.x, self.y, self.weight)
+            None if t is None else t.first(rows) if isinstance(t, SparseRows) else Tensor(t.value[:rows], t.device)
+            for t in (self.x, self.y, self.weight)
         )
         return part
 
     def pieces(self, size: int) -> Iterator[Tensor]:
         """x, `size` rows at a time."""
-        assert self.x is not None
+        size = min(size, self.at_once)
         for start in range(0, self.rows, size):
-            yield Tensor(self.x.value[start : start + size], self.device)
+            yield between(self.x, start, start + size)
 
     def answers(self) -> tuple[Tensor | None, Tensor | None]:
         """y and weight."""
@@ -125,6 +136,8 @@ class Streamed(Batches):
 
     x, y, weight are the stage: a step that reads them can be traced once, as for data that are on the device.
     """
+
+    at_once = property(lambda self: self.rows)
 
     def _hold(self, arrays: Sequence[npt.NDArray[Any] | None]) -> None:
         self._host = list(arrays)
@@ -189,6 +202,10 @@ class Streamed(Batches):
                 pairs.append((stage.value[start : start + len(rows)], pinned[: len(rows)]))
         return self.device.send(pairs)
 
+    def some(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        assert self._host[0] is not None
+        return Tensor(self.device.upload(self._host[0][rows]), self.device)
+
     def first(self, rows: int) -> Batches:
         x, y, weight = (None if a is None else a[:rows] for a in self._host)
         return batches(x, y, weight, device=self.device, dtype=self.dtype, seed=self.seed)
@@ -215,13 +232,29 @@ def _groups(sizes: Sequence[int], capacity: int) -> list[Group]:
     return [*groups, Group(len(sizes), first, rows)]
 
 
-def load(array: Any, device: Device, dtype: Any) -> Tensor:
-    """Rows on the device: floats in the model's dtype; bytes (pixels) and int32 as they are, other integers as int64."""
-    return Tensor(device.upload(as_rows(array, dtype)), device)
+def taken(x: Any, rows: Tensor) -> Tensor:
+    """x[rows], of a Tensor or of SparseRows."""
+    return x.take(rows) if isinstance(x, SparseRows) else ops.gather(x, rows)
 
 
-def as_rows(array: Any, dtype: Any) -> npt.NDArray[Any]:
-    """The array that `load` uploads."""
+def between(x: Any, begin: int, end: int) -> Tensor:
+    """x[begin:end], of a Tensor or of SparseRows."""
+    return x.between(begin, end) if isinstance(x, SparseRows) else Tensor(x.value[begin:end], x.device)
+
+
+def load(array: Any, device: Device, dtype: Any) -> Any:
+    """Rows on the device: floats in the model's dtype; bytes (pixels) and int32 as they are, other integers as int64; a
+    Csr as SparseRows."""
+    rows = as_rows(array, dtype)
+    return SparseRows(rows, device, dtype) if isinstance(rows, Csr) else Tensor(device.upload(rows), device)
+
+
+def as_rows(array: Any, dtype: Any) -> Any:
+    """The array, or Csr, that `load` uploads."""
+    if isinstance(array, Csr):
+        if not len(array):
+            raise DataError("no rows to train on or evaluate")
+        return array
     host = np.ascontiguousarray(array.numpy() if isinstance(array, Tensor) else array)
     if host.dtype.kind not in "fiub":
         raise DataError(f"numbers wanted, got an array of {host.dtype}. Tables with text go through gpunet.tabular")

@@ -81,7 +81,9 @@ class Column:
             raise ShapeError(f'column "{name}": a 1-D sequence is expected, got shape {array.shape}')
         if array.dtype.kind in "iuf":
             return cls(name, "numeric", array.astype(np.float64))
-        if array.dtype.kind in "mM":
+        if array.dtype.kind == "m":  # how long: seconds
+            return cls(name, "numeric", np.where(np.isnat(array), math.nan, array / np.timedelta64(1, "s")))
+        if array.dtype.kind == "M":
             return cls.from_strings(name, np.where(np.isnat(array), "", array.astype(str)).tolist())
         if array.dtype.kind in "bOTU":
             return cls._from_objects(name, array.tolist())
@@ -231,6 +233,8 @@ def _frame_columns(narwhals: Any, frame: Any) -> Iterable[Column]:
         name, dtype = str(column.name), column.dtype
         if dtype.is_numeric():
             yield Column.from_values(name, column.cast(narwhals.Float64).to_numpy().astype(np.float64))
+        elif dtype == narwhals.Duration:
+            yield Column.from_values(name, column.to_numpy())
         elif dtype in (narwhals.Categorical, narwhals.Enum):
             yield _categorical(name, column.to_list())
         else:

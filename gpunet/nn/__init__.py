@@ -1,7 +1,9 @@
 """Layers and nets: modules with parameters by dotted name."""
 
 from . import init
+from .ensemble import Ensemble, Temperature
 from .layers import (
+    BY_NAME,
     ELU,
     FC,
     GELU,
@@ -27,16 +29,29 @@ from .layers import (
 from .mlp import MLP
 from .module import Module, build, layer
 from .summary import Summary, summary
+from .tabular import (
+    Clamp,
+    Columns,
+    NTKLinear,
+    ParametricActivation,
+    PeriodicEmbedding,
+    PiecewiseEmbedding,
+    Scale,
+)
 
 __all__ = [
+    "BY_NAME",
     "ELU",
     "FC",
     "GELU",
     "MLP",
     "SELU",
     "BatchNorm1d",
+    "Clamp",
+    "Columns",
     "Dropout",
     "Embedding",
+    "Ensemble",
     "Flatten",
     "Identity",
     "LayerNorm",
@@ -45,14 +60,20 @@ __all__ = [
     "Maxout",
     "Mish",
     "Module",
+    "NTKLinear",
+    "ParametricActivation",
+    "PeriodicEmbedding",
+    "PiecewiseEmbedding",
     "ReLU",
     "Residual",
+    "Scale",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "Softplus",
     "Summary",
     "Tanh",
+    "Temperature",
     "build",
     "init",
     "layer",

@@ -25,12 +25,12 @@ def _normal(variance: Callable[[int, int], float]) -> Callable[..., Array]:
     return lambda shape, **draw: rng.normal(shape, **draw) * math.sqrt(variance(*fans(shape)))
 
 
-def _uniform(variance: Callable[[int, int], float]) -> Callable[..., Array]:
-    def init(shape: Shape, **draw: Any) -> Array:
-        u = rng.uniform(math.prod(shape), **draw).astype(np.float64).reshape(shape)
-        return (2 * u - 1) * math.sqrt(3 * variance(*fans(shape)))
+def _unit(shape: Shape, **draw: Any) -> Array:
+    return rng.uniform(math.prod(shape), **draw).astype(np.float64).reshape(shape)
 
-    return init
+
+def _uniform(variance: Callable[[int, int], float]) -> Callable[..., Array]:
+    return lambda shape, **draw: (2 * _unit(shape, **draw) - 1) * math.sqrt(3 * variance(*fans(shape)))
 
 
 def orthogonal(shape: Shape, **draw: Any) -> Array:
@@ -51,7 +51,8 @@ INITIALIZERS: dict[str, Callable[..., Array]] = {
     "lecun":          _normal(lambda inputs, outputs: 1 / max(inputs, 1)),               # LeCun et al. 1998, for SELU
     "lecun_uniform":  _uniform(lambda inputs, outputs: 1 / max(inputs, 1)),
     "orthogonal":     orthogonal,
-    "normal":         _normal(lambda inputs, outputs: 1.0),
+    "normal":         _normal(lambda inputs, outputs: 1.0),                              # times s: "normal:s"
+    "symmetric":      lambda shape, **draw: 2 * _unit(shape, **draw) - 1,                # uniform on (-s, s): "symmetric:s"
     "zeros":          lambda shape, **draw: np.zeros(shape),
     "ones":           lambda shape, **draw: np.ones(shape),
 }
@@ -65,6 +66,17 @@ def suited_to(activation: str) -> str:
 
 
 def get(name: str) -> Callable[..., Array]:
-    if name not in INITIALIZERS:
-        raise ConfigError(f'no initialiser "{name}".{did_you_mean(name, INITIALIZERS)}')
-    return INITIALIZERS[name]
+    """The initialiser of this name; "normal:0.1" and "symmetric:3" carry the size of what is drawn."""
+    kind, colon, text = name.partition(":")
+    if kind not in INITIALIZERS:
+        raise ConfigError(f'no initialiser "{kind}".{did_you_mean(kind, INITIALIZERS)}')
+    drawn = INITIALIZERS[kind]
+    if not colon:
+        return drawn
+    if kind not in ("normal", "symmetric"):
+        raise ConfigError(f'initialiser "{name}": {kind} takes no number; normal and symmetric do')
+    try:
+        size = float(text)
+    except ValueError:
+        raise ConfigError(f'initialiser "{name}": "{text}" is not a number. For example: {kind}:0.1') from None
+    return lambda shape, **draw: size * drawn(shape, **draw)

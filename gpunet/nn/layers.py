@@ -324,6 +324,11 @@ class Sequential(Module):
             before = child
         return x
 
+    def settle(self, x: Tensor) -> Tensor:
+        for child in self:
+            x = child.settle(x)
+        return x
+
     def config(self) -> dict[str, Any]:
         return {"layer": "Sequential", "layers": [child.config() for child in self]}
 

@@ -138,6 +138,15 @@ class Module:
             module._declared.clear()
         return self
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether its first weights are still to be fitted to the data it will see; see `settle`."""
+        return any(child.unsettled for _, child in self.children())
+
+    def settle(self, x: Tensor) -> Tensor:
+        """As a call on training rows x; layers whose first weights depend on their inputs draw them on the way."""
+        return self(x)
+
     def to(self, target: Device | str | npt.DTypeLike) -> Module:
         """Move it to a device ("cpu", "cuda:0"), or give it another floating point dtype; in place, returns itself."""
         is_device = isinstance(target, Device) or (isinstance(target, str) and not target.startswith("float"))

@@ -356,6 +356,29 @@ def one_hot(dev: Device, out: Any, t: Any, *, n: int, dtype: Any = np.float32) -
     out[...] = t[..., None] == dev.xp.arange(n)
 
 
+def _dense(values: Any, columns: Any, starts: Any, rows: Any, *, width: int, most: int) -> Spec:
+    _integers(rows, "csr_rows")
+    return Spec((rows.shape[0], width), values.dtype)
+
+
+@op(shape=_dense)
+def csr_rows(
+    dev: Device, out: Any, values: Any, columns: Any, starts: Any, rows: Any, *, width: int, most: int
+) -> None:
+    """Rows of a sparse matrix, dense: those of row i are values[starts[i]:starts[i + 1]], at most `most`, in different
+    columns below `width`. No gradient.
+    """
+    xp = dev.xp
+    _within(dev, rows, starts.shape[0] - 1, "csr_rows")
+    out[...] = 0
+    if not most or not rows.size:
+        return
+    begin, end = (xp.take(starts, rows + k)[:, None] for k in (0, 1))
+    at = begin + xp.arange(most)
+    at = xp.minimum(xp.where(at < end, at, begin), values.shape[0] - 1)  # a short row writes its first entry again
+    out[xp.arange(rows.shape[0])[:, None], xp.take(columns, at)] = xp.where(end > begin, xp.take(values, at), 0)
+
+
 @op(shape=lambda x, start, *, size: Spec((size, *x.shape[1:]), x.dtype))
 def slice_rows(dev: Device, out: Any, x: Any, start: Any, *, size: int) -> None:
     """`size` rows of x from row `start`, which is a Tensor (a cursor): changing it never retraces. No gradient."""

@@ -120,7 +120,7 @@ class Group(Settings):
 
 # ---------------------------------------------------------------- who is in which group
 
-RULE = ("match", "lr", "lr_factor", "weight_decay")
+RULE = ("match", "lr", "lr_factor", "weight_decay", "optional")  # optional: it may match nothing
 
 
 def parse(params: Iterable[Any], first: int = 0) -> tuple[list[Named], list[dict[str, Any]]]:
@@ -194,6 +194,6 @@ def check_rules(rules: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def check_matched(rules: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     for rule in rules:
-        if not any(matches(rule, name) for name in names):
+        if not rule.get("optional") and not any(matches(rule, name) for name in names):
             hint = did_you_mean(str(rule["match"]), names)
             raise ConfigError(f"no parameter matches the group {rule['match']!r}.{hint}")

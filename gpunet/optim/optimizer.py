@@ -28,6 +28,7 @@ class Optimizer(Settings):
         params: Tensors, (name, Tensor) pairs, or dicts {"params": [...], "lr": ..., "weight_decay": ...}.
         lr: the learning rate. weight_decay: added to the gradient, unless the rule decouples it.
         groups: rules {"match": "*.bias", "lr_factor": 0.1, "weight_decay": 0.0} on dotted names; the first match wins.
+            One that matches nothing is an error unless it is "optional": True.
         schedule, weight_decay_schedule: what lr and weight decay are multiplied by, step by step; see `schedules`.
         clip_value: keeps each element of the gradients within +-clip_value; then
         clip_norm: scales all of them so that their common norm is at most this.

@@ -7,6 +7,7 @@
 | no value                                          | left out                                                         |
 | one value; with blanks                            | left out; one column: is it blank?                               |
 | numbers                                           | standardised; blanks take the median, and a column marks them    |
+| dates and times (ISO 8601)                        | days, standardised; their place in the year, the week, the day   |
 | two texts                                         | one column of -1 and +1; 0 where blank                           |
 | texts, nearly all different; with blanks          | left out; one column: is it blank?                               |
 | other texts                                       | one-hot, at most MOST_CATEGORIES; all 0 where blank              |
@@ -17,51 +18,23 @@ A text not seen in training is treated as a blank, or joins the rare ones where 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..data.table import Column
 from ..errors import DataError, FormatError, did_you_mean
+from .dates import Dates, all_dates
 from .phrases import listed, plural, rows_where
 from .scaling import moments, standardised
+from .treatment import Matrix, Role, Treatment
 
 MOST_CATEGORIES = 100  # as AutoGluon's networks have it
 FEW_TEXTS = 20
-
-Matrix = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Treatment(ABC):
-    """Turns the cells of the column `name` into float32 [rows, len(output_names)]. Its fields are all it knows."""
-
-    kind: ClassVar[str]
-    name: str
-
-    @property
-    def remark(self) -> str:
-        """What a person should know of every column that is treated so; nothing if it is as expected."""
-        return ""
-
-    @property
-    @abstractmethod
-    def output_names(self) -> list[str]: ...
-
-    @abstractmethod
-    def describe(self) -> str: ...
-
-    @abstractmethod
-    def transform(self, column: Column, notes: list[str]) -> Matrix:
-        """The column's numbers; what is odd about its cells is appended to `notes`."""
-
-    def config(self) -> dict[str, Any]:
-        return {"kind": self.kind, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -133,6 +106,10 @@ class Numeric(Treatment):
     def output_names(self) -> list[str]:
         return [self.name, f"{self.name} (missing)"] if self.blanks else [self.name]
 
+    @property
+    def roles(self) -> list[Role]:
+        return ["number", "mark"] if self.blanks else ["number"]
+
     def describe(self) -> str:
         scaled = f"standardised: (x - {self.center:.6g}) / {self.scale:.6g}; a blank takes the median {self.median:.6g}"
         return f"{scaled}, and a column marks it ({self.blanks:,} in training)" if self.blanks else scaled
@@ -140,12 +117,28 @@ class Numeric(Treatment):
     def transform(self, column: Column, notes: list[str]) -> Matrix:
         values = as_numbers(column)
         check_finite(column.name, values)
+        z, blank = self.side_by_side([self], values[:, None])
+        self.tell(int(blank.sum()), notes)
+        return np.concatenate([z, blank], axis=1, dtype=np.float32) if self.blanks else z
+
+    @classmethod
+    def side_by_side(cls, treatments: Sequence[Numeric], values: npt.NDArray[np.float64]) -> tuple[Matrix, Any]:
+        """Finite columns [rows, k] and blanks (NaN), each by its treatment: numbers, and where they were blank."""
+        center, scale, median = ([getattr(t, name) for t in treatments] for name in ("center", "scale", "median"))
         blank = np.isnan(values)
-        if not self.blanks and blank.any():
-            found = f"blanks take the median {self.median:.6g}: {blank.sum():,}; training had none"
-            notes.append(f'column "{self.name}": {found}')
-        z = standardised(np.where(blank, self.median, values), self.center, self.scale)
-        return np.stack([z, blank], axis=1, dtype=np.float32) if self.blanks else z[:, None]
+        filled = np.where(blank, median, values) if blank.any() else values
+        return cls.shaped(standardised(filled, np.array(center), np.array(scale))), blank
+
+    @staticmethod
+    def shaped(z: Matrix) -> Matrix:
+        """What becomes of standardised numbers."""
+        return z
+
+    def tell(self, blanks: int, notes: list[str]) -> None:
+        if blanks and not self.blanks:
+            notes.append(
+                f'column "{self.name}": blanks take the median {self.median:.6g}: {blanks:,}; training had none'
+            )
 
 
 @dataclass(frozen=True)
@@ -203,7 +196,9 @@ class OneHot(Treatment):
         return out
 
 
-TREATMENTS = {treatment.kind: treatment for treatment in (Dropped, Presence, Numeric, Binary, OneHot)}
+TREATMENTS: dict[str, type[Treatment]] = {
+    treatment.kind: treatment for treatment in (Dropped, Presence, Numeric, Binary, OneHot, Dates)
+}
 
 
 def choose(column: Column) -> Treatment:
@@ -217,6 +212,8 @@ def choose(column: Column) -> Treatment:
     counts = Counter(present.tolist())
     if len(counts) == 1:
         return _useless(column, "always the same")
+    if all_dates(counts):
+        return Dates.fit(column)
     if len(counts) == 2:
         return Binary(column.name, *sorted(counts))
     if len(counts) > FEW_TEXTS and 2 * len(counts) > len(present):

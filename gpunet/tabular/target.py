@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from .phrases import listed, plural, rows_where
 from .scaling import moments, standardised
 
 Array = npt.NDArray[Any]
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "multilabel", "regression"]
 
 MOST_NUMBERED_CLASSES = 20
 
@@ -29,9 +29,13 @@ class Target:
     Without being told (`task="auto"`): text and booleans are classes; so are whole numbers, if they are at most
     MOST_NUMBERED_CLASSES different ones with two rows each on average; all other numbers are values. `reason` says so.
 
+    "multilabel" has to be asked for: [N, k] of 0 and 1, any number of which may be 1 in a row.
+
     Attributes:
-        classes: sorted, numbers by size, as they were in the data; None for values.
+        classes: sorted, numbers by size, as they were in the data; of labels, their places; None for values.
         center, scale: of each of the k columns of values. `flat`: values were [N] and not [N, k].
+        low, high: the range of the training values, as a net gives them.
+        link: "log" where a net gives logarithms of what is to be predicted (rates), in units of their mean.
     """
 
     task: Task
@@ -41,10 +45,13 @@ class Target:
     scale: list[float] = field(default_factory=list)
     flat: bool = True
     notes: list[str] = field(default_factory=list)
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+    link: Literal["identity", "log"] = "identity"
 
     @classmethod
-    def fit(cls, values: npt.ArrayLike, *, task: Literal["auto", "classification", "regression"] = "auto") -> Target:
-        """Learn the classes or the scale of values [N] (or [N, k] for regression).
+    def fit(cls, values: npt.ArrayLike, *, task: Literal["auto"] | Task = "auto", link: str = "identity") -> Target:
+        """Learn the classes or the scale of values [N] (or [N, k] for regression and labels).
 
         Raises:
             DataError: no rows, a missing or infinite value, only one class, or text where values are asked for.
@@ -57,8 +64,10 @@ class Target:
         if task == "classification":
             return cls._of_classes(array, reason)
         if task == "regression":
-            return cls._of_values(_numbers(array), reason)
-        raise ConfigError(f'no task "{task}".{did_you_mean(task, ("auto", "classification", "regression"))}')
+            return cls._of_rates(_numbers(array), reason) if link == "log" else cls._of_values(_numbers(array), reason)
+        if task == "multilabel":
+            return cls("multilabel", reason, list(range(_labels(array).shape[1])))
+        raise ConfigError(f'no task "{task}".{did_you_mean(task, ("auto", *get_args(Task)))}')
 
     @classmethod
     def _of_classes(cls, array: Array, reason: str) -> Target:
@@ -73,21 +82,44 @@ class Target:
 
     @classmethod
     def _of_values(cls, array: Array, reason: str) -> Target:
-        center, scale = moments(array.reshape(len(array), -1).astype(np.float64))
+        values = array.reshape(len(array), -1).astype(np.float64)
+        center, scale = moments(values)
         if not scale.any():
             raise DataError(f"every row has the value {listed(center.tolist())}: there is nothing to learn")
         constant = (np.flatnonzero(scale == 0) + 1).tolist()
         notes = [f"target columns that are always the same: {listed(constant)} (the first is 1)"] if constant else []
-        return cls("regression", reason, None, center.tolist(), scale.tolist(), array.ndim == 1, notes)
+        ends = [standardised(end(values, axis=0), center, scale).tolist() for end in (np.min, np.max)]
+        return cls("regression", reason, None, center.tolist(), scale.tolist(), array.ndim == 1, notes, *ends)
+
+    @classmethod
+    def _of_rates(cls, array: Array, reason: str) -> Target:
+        values = array.reshape(len(array), -1).astype(np.float64)
+        if (values < 0).any():
+            raise DataError(f"counts are at least 0; below in {rows_where(values < 0)} of the target")
+        mean, top = values.mean(axis=0), values.max(axis=0)
+        if not mean.all():
+            raise DataError("every row has the value 0: there is nothing to learn")
+        low = np.full(len(mean), -np.log(2 * len(values)))  # half an event in all rows
+        return cls(
+            "regression", reason, center=[0.0] * len(mean), scale=mean.tolist(), flat=array.ndim == 1,
+            low=low.tolist(), high=np.log(top / mean).tolist(), link="log",
+        )  # fmt: skip
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a net gives for a row."""
+        return len(self.center) if self.classes is None else len(self.classes)
 
     def encode(self, values: npt.ArrayLike) -> Array:
-        """int64 codes [N] of classes, or standardised float32 values [N, k].
+        """int64 codes [N] of classes, float32 labels [N, k], or standardised float32 values [N, k].
 
         Raises:
             DataError: a class that training did not have, a missing or infinite value, or text where values are wanted.
         """
         array = _typed(values)
         _check(array, empty=True)
+        if self.task == "multilabel":
+            return _labels(array, self.outputs).astype(np.float32)
         if self.classes is not None:
             return _codes(_one_column(array), self.classes)
         numbers = _numbers(array)
@@ -103,8 +135,12 @@ class Target:
         return _array_of(self.classes)[np.asarray(codes)]
 
     def decode_values(self, z: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Standardised values [N, k] in their own unit; [N] if they came so."""
-        values = np.asarray(z, np.float64).reshape(-1, len(self.center)) * self.scale + self.center
+        """What a net gives, [N, k], in the values' own unit; [N] if they came so."""
+        return self.restore(np.exp(np.asarray(z, np.float64)) if self.link == "log" else z)
+
+    def restore(self, encoded: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """What `encode` made of values, in their own unit."""
+        values = np.asarray(encoded, np.float64).reshape(-1, len(self.center)) * self.scale + self.center
         return values[:, 0] if self.flat else values
 
     def config(self) -> dict[str, Any]:
@@ -154,6 +190,20 @@ def _array_of(cells: list[Any], dtype: Any = None) -> Array:
     """A 1-D array: of objects if they are text, which a string dtype would cut at a NUL."""
     array = np.empty(len(cells), object if dtype or any(isinstance(c, str) for c in cells) else np.array(cells).dtype)
     array[:] = cells
+    return array
+
+
+def _labels(array: Array, columns: int | None = None) -> Array:
+    """[N, k] of 0 and 1."""
+    if array.ndim != 2 or columns not in (None, array.shape[1]) or array.dtype == object:
+        raise ShapeError(f"labels are a matrix [N, {columns or 'k'}] of 0 and 1, got {array.dtype} of {array.shape}")
+    other = (array != 0) & (array != 1)
+    if other.any():
+        value = array[other][0]
+        raise DataError(
+            f"labels are 0 or 1; {rows_where(other)} of the target: {value}. Several classes in several columns: "
+            "one classifier for each column, as sklearn.multioutput.MultiOutputClassifier makes them"
+        )
     return array
 
 

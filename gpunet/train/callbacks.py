@@ -46,7 +46,8 @@ class BestWeights(Callback):
     """Keeps the weights of the best epoch, by `monitor`, and puts them back at the end.
 
     Args:
-        monitor: a key of the history. greater_is_better: its direction. tie: a second key, lower is better, for equals.
+        monitor: a key of the history. greater_is_better: its direction.
+        tie: a second key, lower is better, for equals; "last": the later one of equals; None: the earlier.
         patience: stop after so many epochs in a row without an improvement by more than min_delta; None never stops.
         restore: False leaves the last epoch's weights.
     """
@@ -73,7 +74,8 @@ class BestWeights(Callback):
         value, tie = self.sign * logs[self.monitor], logs.get(self.tie or "", math.inf)
         if math.isnan(value):  # an AUC of one class, say: any number is better
             value = -math.inf
-        if value > self.best + self.min_delta or (value == self.best and tie < self.best_tie) or self.state is None:
+        equal = value == self.best and (self.tie == "last" or tie < self.best_tie)
+        if value > self.best + self.min_delta or equal or self.state is None:
             improved = value > self.best + self.min_delta
             self.best, self.best_tie, self.epoch, self.state = value, tie, epoch, trainer.snapshot()
             self.waited = 0 if improved else self.waited + 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from ..data.batches import SparseRows, between
 from ..engine import Tensor, set_mode
 from ..graph.compile import Compiled
 from ..nn import Module
@@ -30,11 +31,13 @@ class Forward:
         """A copy is of the net's copy."""
         return Forward, (self.net, self.compile)
 
-    def __call__(self, x: Tensor, rows: int = ROWS) -> npt.NDArray[Any]:
+    def __call__(self, x: Tensor | SparseRows, rows: int = ROWS) -> npt.NDArray[Any]:
         n = len(x)
-        if n <= rows:
+        if isinstance(x, SparseRows):
+            rows = min(rows, x.at_once)
+        elif n <= rows:
             return self.run(x).numpy()
-        return self.joined((Tensor(x.value[at : at + rows], x.device) for at in range(0, n, rows)), n).numpy()
+        return self.joined((between(x, at, at + rows) for at in range(0, n, rows)), n).numpy()
 
     def joined(self, pieces: Iterable[Tensor], rows: int) -> Tensor:
         """The outputs for all pieces of the data, `rows` in all, as one Tensor on their device."""

@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from .. import metrics, nn
 from ..data.batches import load as load_rows
+from ..data.sparse import Csr
 from ..data.table import Table
 from ..devices import Device
 from ..devices import device as open_device
 from ..errors import DataError, FormatError
-from ..tabular import ArrayEncoder, Encoder, Target, encoder_from_config
+from ..tabular import ArrayEncoder, Encoder, SparseEncoder, Target, encoder_from_config
 from .forward import Forward
 
 FORMAT = 1  # of the file; a newer one is refused, every older one loads
@@ -37,7 +38,7 @@ class Model:
     """
 
     def __init__(
-        self, net: nn.Module, encoder: Encoder | ArrayEncoder, target: Target, *, info: Mapping[str, Any] | None = None
+        self, net: nn.Module, encoder: Encoder | ArrayEncoder | SparseEncoder, target: Target, *, info: Mapping[str, Any] | None = None
     ) -> None:
         self.net, self.encoder, self.target, self.info = net.eval(), encoder, target, dict(info or {})
         self._forward = Forward(net)
@@ -57,34 +58,44 @@ class Model:
         """The net's raw outputs (logits, standardised values), [rows, outputs]."""
         return self._forward(load_rows(self.encode(data), self.net.device, self.net.dtype))
 
-    def encode(self, data: Table | npt.ArrayLike) -> npt.NDArray[Any]:
+    def encode(self, data: Table | npt.ArrayLike) -> Any:
         """What the net gets for these rows."""
         if isinstance(self.encoder, Encoder):
-            return self.encoder.transform(data if isinstance(data, Table) else Table.from_frame(data))
+            return self.encoder.transform(_table(data))
+        if isinstance(self.encoder, SparseEncoder):
+            return self.encoder.transform(data if isinstance(data, Csr) else Csr.read(data))
         return self.encoder.transform(_matrix(data) if isinstance(data, Table) else data)
 
     def predict(self, data: Table | npt.ArrayLike) -> npt.NDArray[Any]:
-        """Classes as they were in the training data, or values in their unit; one for each row."""
+        """Classes as they were in the training data, 0 or 1 for each label, or values in their unit; one row each."""
         z = self.outputs(data)
+        if self.task == "multilabel":
+            return (z > 0).astype(np.int64)
         return self.target.decode(z.argmax(axis=1)) if self.task == "classification" else self.target.decode_values(z)
 
     def predict_proba(self, data: Table | npt.ArrayLike) -> npt.NDArray[Any]:
-        """Probabilities [rows, classes]."""
-        if self.task != "classification":
+        """Probabilities [rows, classes]; of labels, each for itself."""
+        if self.task == "regression":
             raise DataError("predict_proba: this model predicts values, not classes. Use predict")
         z = self.outputs(data).astype(np.float64)
+        if self.task == "multilabel":
+            return np.exp(-np.logaddexp(0, -z))
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return e / e.sum(axis=1, keepdims=True)
 
     def evaluate(self, data: Table | npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
         """The loss and the task's usual metrics on rows whose answers are known."""
+        if self.task == "multilabel":
+            t, z = self.target.encode(y), self.outputs(data).astype(np.float64)
+            loss = np.mean(np.logaddexp(0, z) - t * z)
+            return {"loss": float(loss), "accuracy": float(np.mean((z > 0) == t)), "exact": float(np.mean(np.all((z > 0) == t, axis=1)))}
         if self.task == "classification":
             codes, p = self.target.encode(y), self.predict_proba(data)
             given = {"labels": p.argmax(axis=1), "probabilities": p}
             found = {"loss": metrics.get("log_loss").function(codes, p)}
         else:
             z, true = self.outputs(data), self.target.encode(y)
-            codes, given = self.target.decode_values(true), {"values": self.target.decode_values(z)}
+            codes, given = self.target.restore(true), {"values": self.target.decode_values(z)}
             found = {"loss": float(np.mean((true - z) ** 2, dtype=np.float64))}
         for name in metrics.default_metrics(self.task):
             metric = metrics.get(name)
@@ -154,6 +165,12 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     if about.pop("checksum", None) != _checksum(about, tensors):
         raise FormatError(f"{file}: the checksum does not match: the file was altered")
     return about, tensors
+
+
+def _table(data: Any) -> Table:
+    if isinstance(data, Table):
+        return data
+    return Table.from_array(data) if isinstance(data, np.ndarray) else Table.from_frame(data)
 
 
 def _matrix(table: Table) -> npt.NDArray[Any]:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import losses, ops, optim
-from ..data.batches import Batches, as_rows, batches
+from .. import losses, ops, optim, rng
+from ..data.batches import Batches, as_rows, batches, between, load
+from ..data.sparse import Csr
 from ..data.splits import split
 from ..devices import Device
 from ..devices import device as open_device
@@ -22,6 +23,7 @@ from ..engine import Tensor, grad, mode, no_grad, tensor
 from ..errors import ConfigError, OutOfMemoryError, ShapeError
 from ..graph.compile import Compiled
 from ..nn import BatchNorm1d, Dropout, Module
+from ..optim.optimizer import ScheduleLike
 from . import diagnose
 from .callbacks import BestWeights, Callback, progress
 from .forward import ROWS, Forward
@@ -69,7 +71,7 @@ class Trainer:
         *,
         device: Device | str = "auto",
         seed: int = 0,
-        metrics: Sequence[str | Callable[..., float]] | None = None,
+        metrics: Sequence[Any] | None = None,
         compile: bool = True,
         precision: str = "float32",
         autotune: bool = False,
@@ -91,6 +93,8 @@ class Trainer:
         self._stop = ""
         self._best: BestWeights | None = None
         self._average: Any = None
+        self._dropout: _ScheduledDropout | None = None
+        self._measures = True
         self._programs: dict[int, Compiled] = {}
         self._forward = Forward(model, self.compiles)
         self._pace: dict[int, float] = {}  # seconds a step, by batch size
@@ -104,13 +108,17 @@ class Trainer:
         *,
         validation: Any = None,
         epochs: int = 10,
-        batch_size: int | None = None,
+        batch_size: int | Callable[[int], int] | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
         accumulate: int = 1,
         monitor: str | None = None,
         patience: int | None = None,
+        min_delta: float = 0.0,
         restore_best: bool = True,
+        ties: str = "loss",
+        dropout_schedule: ScheduleLike = None,
+        measure_train: bool = True,
         max_seconds: float | None = None,
         average: float | None = None,
         callbacks: Sequence[Callback] = (),
@@ -121,10 +129,14 @@ class Trainer:
         Args:
             train: (x, y) or (x, y, weight per row); x [n, columns], y classes [n] or values [n, k].
             validation: the same, or a fraction of `train` to hold out (stratified for classes), or None.
-            batch_size: rows a step; None takes auto_batch_size. accumulate: micro-batches of one step,
+            batch_size: rows a step, or a function of the training rows; None is auto_batch_size. accumulate: micro-batches of one step,
                 with the same result but for dropout masks and batch statistics.
             monitor: the history key that chooses the best epoch; by default the first metric on validation, or the loss.
-            patience: stop after so many epochs in a row without improvement. max_seconds: stop after the epoch it ends in.
+            patience: stop after so many epochs in a row without an improvement by more than min_delta.
+            ties: of epochs that monitor holds for equal, take the one of lowest "loss" or the "last".
+            dropout_schedule: what the rates of all Dropout layers are multiplied by, step by step; see optim.schedules.
+            measure_train: whether the metrics are measured on training rows too, which takes another forward pass.
+            max_seconds: stop after the epoch it ends in.
             average: decay of a moving average of the weights, which is what is evaluated and kept.
             show_progress: "auto" (a bar on a terminal, a line an epoch elsewhere), True, False, "bar", "lines".
 
@@ -136,10 +148,15 @@ class Trainer:
             DivergedError: the loss or a gradient was not finite; the model stays as before that step.
             OutOfMemoryError: one row does not fit, or halves would change the result (batch norm, a full-batch optimizer).
         """
-        _check_counts(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
         data, held_out = self._load(train, validation)
+        batch_size = batch_size(data.rows) if callable(batch_size) else batch_size
+        _check_counts(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
         sizes = self._sizes(data, batch_size, accumulate, drop_last)
-        self._begin(epochs, len(sizes), monitor, patience, restore_best, held_out is not None)
+        best = {"patience": patience, "min_delta": min_delta, "restore": restore_best, "ties": ties}
+        self._begin(epochs, len(sizes), monitor, held_out is not None, best)
+        self._dropout = _ScheduledDropout.of(self.model, self.optimizer, dropout_schedule, self.total_steps)
+        self._settle(data)
+        self._measures = measure_train
         self._average = optim.WeightAverage(self.optimizer, decay=average) if average is not None else None
         self._programs, self._pace, self._accumulate = {}, {}, accumulate
         self._measured = data.first(MEASURED_ROWS)
@@ -156,18 +173,18 @@ class Trainer:
             if self._average is not None and not restore_best:
                 self.restore(self.snapshot())
             self._tell("on_train_end")
+        if self._dropout is not None:
+            self._dropout.reset()
         self.history.stopped = self._stop or "finished"
         self.history.seconds = time.perf_counter() - started
         self.history.rows_per_second = data.rows * self.history.epochs / max(self.history.seconds, 1e-9)
         return self.history
 
-    def _begin(
-        self, epochs: int, steps: int, monitor: str | None, patience: int | None, restore: bool, validated: bool
-    ) -> None:
+    def _begin(self, epochs: int, steps: int, monitor: str | None, validated: bool, best: dict[str, Any]) -> None:
         self.history, self.epochs, self.total_steps, self.step, self._stop = History(), epochs, epochs * steps, 0, ""
         self.optimizer.start(self.total_steps)
         self._best = None
-        if not restore and patience is None:
+        if not best["restore"] and best["patience"] is None:
             return
         prefix = "val_" if validated else ""
         judges = [name for name, score in self.scores.items() if validated and score.greater_is_better is not None]
@@ -176,7 +193,20 @@ class Trainer:
         if score is not None and score.greater_is_better is None:
             raise ConfigError(f'monitor "{key}": is more of it better? Say so by {score.name}.greater_is_better = True')
         better = score is not None and bool(score.greater_is_better)
-        self._best = BestWeights(key, greater_is_better=better, tie=prefix + "loss", patience=patience, restore=restore)
+        ties = best.pop("ties")
+        if ties not in ("loss", "last"):
+            raise ConfigError(f'fit: ties must be "loss" or "last", got {ties!r}')
+        self._best = BestWeights(
+            key, greater_is_better=better, tie=f"{prefix}loss" if ties == "loss" else "last", **best
+        )
+
+    @no_grad()
+    def _settle(self, data: Batches) -> None:
+        """Layers that draw their first weights by the data see some of it, once."""
+        if self.model.unsettled:
+            order = rng.permutation(data.rows, seed=self.seed, stream=rng.stream("settle"))
+            order = order[: min(data.at_once, MEASURED_ROWS)]
+            self.model.eval().settle(data.some(np.sort(order)))
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -312,6 +342,8 @@ class Trainer:
 
     def _advance(self, data: Batches, size: int) -> None:
         """One update from the next `size` rows; in ops alone when it is traced."""
+        if self._dropout is not None:
+            self._dropout.advance()
         if self.optimizer.full_batch:
             loss = self._full_batch_step(data, size)
         else:
@@ -373,9 +405,10 @@ class Trainer:
     def predict(self, x: Any, *, batch_size: int = ROWS) -> npt.NDArray[Any]:
         """The model's outputs (logits, values) for rows x, as a NumPy array."""
         rows = as_rows(x, self.dtype)
-        pieces = (rows[at : at + batch_size] for at in range(0, len(rows), batch_size))
+        size = min(batch_size, rows.at_once) if isinstance(rows, Csr) else batch_size
+        pieces = (load(rows[at : at + size], self.device, self.dtype) for at in range(0, len(rows), size))
         with self._computing():
-            return self._forward.joined((Tensor(self.device.upload(p), self.device) for p in pieces), len(rows)).numpy()
+            return self._forward.joined((between(piece, 0, size) for piece in pieces), len(rows)).numpy()
 
     @no_grad()
     def evaluate(self, data: Any, *, batch_size: int = ROWS) -> dict[str, float]:
@@ -401,7 +434,7 @@ class Trainer:
         """The metrics on training rows, at most MEASURED_ROWS of them: another forward pass must not double the time."""
         part = self._measured
         y, weight = part.answers()
-        if not self.scores or y is None:
+        if not self.scores or not self._measures or y is None:
             return {}
         with self._averaged():
             return self._judge(self._forward.joined(part.pieces(ROWS), part.rows), y, weight)
@@ -435,6 +468,10 @@ class Trainer:
     def restore(self, state: dict[str, npt.NDArray[Any]]) -> None:
         self.model.load_state_dict(state)
 
+    def release(self) -> None:
+        """Let go of the training data, which the compiled steps hold; the next `fit` compiles them again."""
+        self._programs = {}
+
     @property
     def best_epoch(self) -> int:
         return self._best.epoch if self._best is not None else 0
@@ -444,6 +481,36 @@ class Trainer:
             told = getattr(callback, moment, None)
             if told is not None:
                 told(self, *args)
+
+
+class _ScheduledDropout:
+    """The rates of all Dropout layers of a model, moved along a schedule by the optimizer's count of steps."""
+
+    def __init__(self, layers: list[Dropout], optimizer: Any, table: Tensor) -> None:
+        self.layers, self.optimizer, self.table = layers, optimizer, table
+
+    @classmethod
+    def of(cls, model: Module, optimizer: Any, schedule: ScheduleLike, steps: int) -> _ScheduledDropout | None:
+        layers = [module for _, module in model.modules() if isinstance(module, Dropout) and module.rate]
+        if schedule is None or not layers:
+            return None
+        table = optim.schedules.get(schedule).table(steps)
+        if not 0 <= table.min() <= table.max() <= 1:
+            raise ConfigError(
+                f"dropout_schedule: factors from 0 to 1 wanted, {schedule!r} has {table.min()} to {table.max()}"
+            )
+        return cls(layers, optimizer, Tensor(model.device.upload(table), model.device))
+
+    @no_grad()
+    def advance(self) -> None:
+        at = ops.minimum(self.optimizer.t - self.optimizer.begun, self.table.size - 1)
+        factor = ops.gather(self.table, at)
+        for module in self.layers:
+            module.level.assign(factor * module.rate)
+
+    def reset(self) -> None:
+        for module in self.layers:
+            module.level.assign(tensor(module.rate, dtype=np.float64, device=module.level.device))
 
 
 def _check_counts(**counts: int | None) -> None:

@@ -1,0 +1,66 @@
+"""Nets side by side that answer as one, and the temperature that makes probabilities honest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .. import ops
+from ..engine import Tensor
+from ..errors import ConfigError
+from .module import Module, build, layer
+
+AVERAGES = ("probabilities", "outputs")
+
+
+@layer
+class Temperature(Module):
+    """Logits divided by a constant, fitted on rows that training did not see (Guo et al. 2017)."""
+
+    fields = ("value",)
+
+    def __init__(self, value: float) -> None:
+        if not value > 0:
+            raise ConfigError(f"Temperature: above 0, got {value}")
+        self.value = float(value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / self.value
+
+
+@layer
+class Ensemble(Module):
+    """The mean of nets for the same rows: of their `outputs`, or of the `probabilities` that their logits mean.
+
+    In the second case the outputs are logarithms of mean probabilities, which are logits too.
+    """
+
+    def __init__(self, *nets: Module | dict[str, Any], average: str = "probabilities") -> None:
+        if not nets:
+            raise ConfigError("Ensemble: one net at least")
+        if average not in AVERAGES:
+            raise ConfigError(f"Ensemble: average is one of {', '.join(AVERAGES)}, got {average!r}")
+        self.average = average
+        for i, net in enumerate(nets):
+            setattr(self, str(i), build(net) if isinstance(net, dict) else net)
+
+    def __iter__(self) -> Iterator[Module]:
+        return (child for _, child in self.children())
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = [net(x) for net in self]
+        if self.average == "outputs":
+            return sum(outputs[1:], outputs[0]) / len(outputs)
+        logs = [ops.log_softmax(z) for z in outputs]
+        top = logs[0]
+        for z in logs[1:]:
+            top = ops.maximum(top, z)
+        shares = [ops.exp(z - top) for z in logs]
+        return top + ops.log(sum(shares[1:], shares[0]) / len(shares))
+
+    def config(self) -> dict[str, Any]:
+        return {"layer": "Ensemble", "layers": [net.config() for net in self], "average": self.average}
+
+    def __repr__(self) -> str:
+        inside = "".join(f"  ({i}): {net!r}\n".replace("\n ", "\n   ") for i, net in enumerate(self))
+        return f"Ensemble(\n{inside}, average={self.average!r})"
