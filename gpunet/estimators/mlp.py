@@ -39,7 +39,8 @@ class MLPClassifier(ClassifierMixin, MLP):
             epsilon: as the solver takes them. alpha: scikit-learn's L2 penalty, for solvers that do not decouple it.
         max_iter: epochs, at most. batch_size: rows a step. average: decay of a moving average of the weights.
         early_stopping: True holds rows out and stops after n_iter_no_change epochs without an improvement by more
-            than tol; False holds none out. With or without it the best epoch's weights are kept.
+            than tol; False holds none out. With or without it the best epoch's weights are kept, unless the preset
+            trains to the end: the default does for averaged nets of values, where scoring or patience do not say otherwise.
         validation_fraction: the share of rows held out. scoring: what judges: "loss", a name of gpunet.metrics, or
             a function (y_true, probabilities) -> float.
         max_seconds: training stops after the epoch it ends in.
