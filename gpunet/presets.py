@@ -253,7 +253,6 @@ CS231N_FIT = {"epochs": 20, "batch_size": 200}
 
 # ---------------------------------------------------------------- the default; docs/tabular.md says why
 
-ENSEMBLE_LR = {"classification": 0.04, "regression": 0.1}
 PIECEWISE = {"bins": 16, "width": 4}
 
 
@@ -268,7 +267,8 @@ DEFAULT_FIT = REALMLP_FIT | {"epochs": 64, "batch_size": few_rows_a_step, "monit
 PRESETS = {preset.name: preset for preset in (
     #      name         encode                         build          loss       optimizer                               fit
     Preset("default",   _robust,                       partial(realmlp, hidden=(128, 128, 128), piecewise=PIECEWISE),
-           _smoothed, partial(_adam, rates=ENSEMBLE_LR), DEFAULT_FIT, cv=6, to_the_end=True),
+           _smoothed, _adam,                                                                                             DEFAULT_FIT,
+           cv=6, to_the_end=True),
     Preset("realmlp",   _robust,                       realmlp,       _smoothed, _adam,                                  REALMLP_FIT),
     Preset("realmlp-s", partial(_robust, one_hot=None), realmlp_small, _smoothed,
            partial(_adam, rates=SMALL_LR, weight_decay=0.0),                                                             REALMLP_FIT),

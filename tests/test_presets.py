@@ -140,14 +140,16 @@ def test_columns_embed_numbers_and_codes() -> None:
 
 
 def test_ramps_climb_from_quantile_to_quantile_of_the_data_seen_first() -> None:
-    x = np.stack([R.normal(size=99), np.arange(99) % 2, np.full(99, 3.0)], axis=1).astype(np.float32)
-    layer, w = doubled(nn.PiecewiseEmbedding(3, bins=4, width=2))
+    mostly = np.concatenate([np.zeros(90), [1, 2, 3, 4, 5, 6, 7, 8, 9]])
+    x = np.stack([R.normal(size=99), np.arange(99) % 2, np.full(99, 3.0), mostly], axis=1).astype(np.float32)
+    layer, w = doubled(nn.PiecewiseEmbedding(4, bins=4, width=2))
     assert layer.unsettled
     layer.settle(tensor(x.astype(np.float64)))
     edges = np.quantile(x, np.linspace(0, 1, 5), axis=0, method="inverted_cdf")
-    points = np.concatenate([edges, edges + 0.01, x[:5], [[-9, -9, -9], [9, 9, 9]]]).astype(np.float64)
+    edges[:, 1], edges[:, 3] = [0, 0, 0, 1, 1], [0, 2, 4, 7, 9]  # of the two, and of the ten distinct values
+    points = np.concatenate([edges, edges + 0.01, x[:5], np.full((1, 4), -9), np.full((1, 4), 9)]).astype(np.float64)
     want = []
-    for j in range(3):
+    for j in range(4):
         pairs = [(a, b) for a, b in zip(edges[:-1, j], edges[1:, j], strict=True)]
         ramps = np.array([np.clip((points[:, j] - a) / (b - a), 0, 1) if b > a else np.zeros(len(points)) for a, b in pairs])
         want.append(ramps.T @ w["weight"][j] + w["bias"][j])

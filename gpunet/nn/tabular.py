@@ -161,8 +161,7 @@ class PiecewiseEmbedding(Module):
     @no_grad()
     def settle(self, x: Tensor) -> Tensor:
         if self.unsettled:
-            shares = np.linspace(0, 1, self.bins + 1)
-            edges = np.quantile(np.asarray(x.numpy(), np.float64), shares, axis=0, method="inverted_cdf").T
+            edges = np.stack([self._edges(column) for column in np.asarray(x.numpy(), np.float64).T])
             gap = np.diff(edges, axis=1)
             apart = gap > SMALLEST_GAP * np.maximum(np.abs(edges).max(axis=1, keepdims=True), SMALLEST_GAP)
             slope = np.where(apart, 1 / np.where(apart, gap, 1), 0.0)  # where quantiles are equal, no ramp
@@ -170,6 +169,12 @@ class PiecewiseEmbedding(Module):
             _write(self.start, -edges[:, :-1] * slope)
             _write(self.settled, 1)
         return self(x)
+
+    def _edges(self, column: Any) -> Any:
+        """Quantiles; of the distinct values where some coincide, for a column that is mostly 0 has thresholds too."""
+        shares = np.linspace(0, 1, self.bins + 1)
+        edges = np.quantile(column, shares, method="inverted_cdf")
+        return edges if (np.diff(edges) > 0).all() else np.quantile(np.unique(column), shares, method="inverted_cdf")
 
 
 @layer
