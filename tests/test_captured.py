@@ -177,14 +177,17 @@ def test_many_steps_are_one_launch_and_nothing_else(cuda: Any, monkeypatch: pyte
     assert asked.found == {"graph launches": 2 + 3, "downloads": 1}
 
 
-def test_the_same_bits_in_one_launch_or_many_and_without_capture(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = {}
+@pytest.mark.parametrize("net", NETS)
+def test_the_same_bits_in_one_launch_or_many_and_without_capture(
+    cuda: Any, net: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
     for chunk in (1e-9, 1e9):
         monkeypatch.setattr("gpunet.train.trainer.CHUNK_SECONDS", chunk)
-        made[chunk] = weights(train(emulated_cuda(orders=()), **NETS["gelu and dropout"]))
-    assert made[1e-9].tobytes() == made[1e9].tobytes()
+        made.append(weights(train(cuda, **NETS[net])))
     monkeypatch.setattr(Compiled, "_executor", lambda self, device: Program)
-    assert weights(train(emulated_cuda(orders=()), **NETS["gelu and dropout"])).tobytes() == made[1e9].tobytes()
+    made.append(weights(train(cuda, **NETS[net])))
+    assert made[0].tobytes() == made[1].tobytes() == made[2].tobytes()
 
 
 def test_a_step_that_is_not_finite_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
