@@ -291,6 +291,18 @@ def test_the_emulation_sees_rows_that_were_not_waited_for(monkeypatch: pytest.Mo
         fitted(emulated_cuda(orders=()), free=1000)
 
 
+# ---------------------------------------------------------------- more than a grid holds
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, None, (0, 2)])
+def test_reductions_beyond_the_size_of_a_grid(axis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, most in (("MOST_PLACES", 3), ("MOST_ROWS", 5), ("ROWS_CHUNK", 4), ("COLUMNS_CHUNK", 4)):
+        monkeypatch.setattr(cuda_kernels, name, most)
+    x = np.random.default_rng(0).integers(-9, 9, (7, 33, 14)).astype(np.float32)
+    made = ops.sum(tensor(x, device=emulated_cuda(orders=(0, 7))), axis=axis)
+    np.testing.assert_array_equal(made.numpy(), x.sum(axis=axis))
+
+
 # ---------------------------------------------------------------- too little memory
 
 
