@@ -1,7 +1,7 @@
 // Small matrix products on CUDA with what goes before and after them in a layer: a launch takes longer than their
 // arithmetic, so the point is to need one. Large ones are cuBLASLt's.
 //
-// A block makes one tile of the output. Its slices (whole or half warps) share the sum over k: each takes 8 or 16 k's in
+// A block makes one tile of the output. Its slices (whole or half warps) share the sum over k: each takes 8 k's in
 // turn, brings them to shared memory and multiplies without waiting for the others; their sums are added in order.
 #include "activations.h"
 #include "device.h"
@@ -11,7 +11,7 @@ namespace gpunet {
 using Four = Lanes<float>;
 
 constexpr int kSliceThreads(int side) { return side == 32 ? 32 : 16; }
-constexpr int kDepth(int side) { return side == 32 ? 8 : 16; }  // k's that a slice has in shared memory
+constexpr int kDepth = 8;  // k's that a slice has in shared memory; 16 were slower
 constexpr int kProductThreads = 256;
 
 HD bool aligned_16(const void* p) { return reinterpret_cast<unsigned long long>(p) % 16 == 0; }
@@ -31,7 +31,7 @@ HD void give(float* p, long long count, const Four& v) {
 
 // A factor as lines: rows of x, columns of y. Element (line, k) lies at p[line ld + k] or, across, at p[k ld + line].
 template <int side, bool along_k> struct Panel {
-  static constexpr int depth = kDepth(side), kThreads = kSliceThreads(side), kFours = side * depth / 4 / kThreads;
+  static constexpr int depth = kDepth, kThreads = kSliceThreads(side), kFours = side * depth / 4 / kThreads;
   static constexpr int kRoom = side * depth / 4 + (along_k ? side / 4 : 0);  // Fours in shared memory
 
   const float* p;
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kProductThreads)
   using X = Panel<side, x_along_k>;
   using Y = Panel<side, y_along_k>;
   constexpr int threads = X::kThreads, slices = kProductThreads / threads, blocks = side / 16, fours = side / 4;
-  constexpr int depth = kDepth(side);
+  constexpr int depth = kDepth;
   constexpr int both = X::kRoom + Y::kRoom, room_for = slices * (both > side * fours ? both : side * fours);
   GPUNET_SHARED(Four, room, room_for);
   const int slice = threadIdx.x / threads, thread = threadIdx.x % threads, row = thread / 4, column = thread % 4;

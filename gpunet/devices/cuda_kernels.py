@@ -367,13 +367,20 @@ def softmax_cross_entropy(cuda: CUDA, out: Any, z: Any, t: Any, *, smoothing: fl
 
 
 def softmax_cross_entropy_vjp(cuda: CUDA, out: Any, g: Any, z: Any, t: Any, *, smoothing: float) -> Any:
-    if not is_float(out, z) or not is_index(t) or z.ndim != 2 or g.dtype != z.dtype:
+    return _cross_entropy_with_gradient(cuda, "cross_entropy_vjp", (out,), g, z, t, smoothing)
+
+
+def softmax_cross_entropy_both(cuda: CUDA, value: Any, out: Any, g: Any, z: Any, t: Any, *, smoothing: float) -> Any:
+    return _cross_entropy_with_gradient(cuda, "cross_entropy_both", (value, out), g, z, t, smoothing)
+
+
+def _cross_entropy_with_gradient(cuda: CUDA, name: str, outs: Any, g: Any, z: Any, t: Any, smoothing: float) -> Any:
+    if not is_float(*outs, z) or not is_index(t) or z.ndim != 2 or g.dtype != z.dtype:
         return NotImplemented
     rows, cols = z.shape
     step = g.strides[0] // g.itemsize if g.ndim == 1 and g.size > 1 else 0
     sizes = np.int64(rows), np.int32(cols), z.dtype.type(smoothing)
-    name = f"cross_entropy_vjp<{c_name(z)}, {c_name(t)}>"
-    _by_warps(cuda, name, rows, out, g, np.int32(step), z, t, *sizes)
+    _by_warps(cuda, f"{name}<{c_name(z)}, {c_name(t)}>", rows, *outs, g, np.int32(step), z, t, *sizes)
     cuda.raise_beyond("pick", cols)
     return None
 
@@ -590,6 +597,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "max": partial(reduce, join="Largest"), "min": partial(reduce, join="Smallest"),
     "softmax": partial(softmax, logarithm=False), "log_softmax": partial(softmax, logarithm=True),
     "softmax_cross_entropy": softmax_cross_entropy, "softmax_cross_entropy_vjp": softmax_cross_entropy_vjp,
+    "softmax_cross_entropy_both": softmax_cross_entropy_both,
     "gather": gather, "gather_two": gather_two, "slice_rows": slice_rows, "pick": pick, "one_hot": one_hot,
     "scatter_add": scatter_add, "copy": copy, "pack": pack, "concat": concat, "dropout": dropout, "argmax": argmax,
     "pad": pad, "unslice": unslice,

@@ -15,9 +15,10 @@ from .program import Call, Program, finite
 from .scalars import Scalars, fits
 from .trace import Graph
 
-STEPS_A_LAUNCH = 16
+STEPS_A_LAUNCH = 32
 STOP = (  # what a row number out of range stops
     "gather", "gather_two", "slice_rows", "pick", "one_hot", "scatter_add", "softmax_cross_entropy", "softmax_cross_entropy_vjp",
+    "softmax_cross_entropy_both",
 )  # fmt: skip
 PRODUCTS = ("matmul", "linear", "linear_keep", "linear_dw", "linear_dz")  # cuBLASLt writes, whatever happened before
 

@@ -16,9 +16,10 @@ from ..engine import DEFAULT_DTYPE, Tensor, mode, set_mode
 from ..errors import ConfigError, DeviceError, DTypeError, GraphError, TraceError, did_you_mean
 from .captured import CapturedProgram
 from .chains import chains
-from .fuse import fuse, join_gathers
+from .fuse import fuse
 from .layers import join_layers
 from .native import NativeProgram
+from .pairs import join_pairs
 from .program import Program
 from .simplify import simplify
 from .trace import STATES, Graph, trace
@@ -33,7 +34,7 @@ def build(fn: Callable[..., Any], args: tuple[Tensor, ...]) -> Graph:
     """The passes up to the plan: trace (each grad fuses the forward first), fuse, simplify, layers, chains."""
     with set_mode(record=True):
         graph = trace(fn, args, on_grad=fuse)
-    return chains(join_layers(join_gathers(simplify(fuse(graph)))))
+    return chains(join_layers(join_pairs(simplify(fuse(graph)))))
 
 
 class Compiled:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any as Anything
 from typing import NamedTuple
 
@@ -127,26 +127,6 @@ def fuse(graph: Graph) -> Graph:
             if node.op is found.root.op:
                 _apply(graph, found, node)
     return graph
-
-
-def join_gathers(graph: Graph) -> Graph:
-    """A batch's two tables are read by one call, if nobody else wants to know its rows. Once nobody traces any more."""
-    users = graph.users()
-    for rows in [node for node in graph.nodes if node.op is ops.slice_rows]:
-        readers = [n for n in graph.nodes if n.op is ops.gather and n.inputs[1] == (rows, 0)]
-        if len(readers) != 2 or users[rows, 0] != 2:
-            continue
-        x, y = readers
-        both = Node(ops.gather_two, (x.inputs[0], y.inputs[0], *rows.inputs), dict(rows.settings), x.specs + y.specs)
-        moved: dict[Edge, Edge] = {(x, 0): (both, 0), (y, 0): (both, 1)}
-        graph.nodes[graph.nodes.index(rows)] = both
-        graph.nodes = [node for node in graph.nodes if node not in readers]
-        graph.rewire(partial(_moved, moved))
-    return graph
-
-
-def _moved(moved: dict[Edge, Edge], e: Edge) -> Edge:
-    return moved.get(e, e)
 
 
 def _apply(graph: Graph, rule: Pattern, node: Node) -> None:
