@@ -177,14 +177,17 @@ def test_many_steps_are_one_launch_and_nothing_else(cuda: Any, monkeypatch: pyte
     assert asked.found == {"graph launches": 2 + 3, "downloads": 1}
 
 
-def test_the_same_bits_in_one_launch_or_many_and_without_capture(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = {}
+@pytest.mark.parametrize("net", NETS)
+def test_the_same_bits_in_one_launch_or_many_and_without_capture(
+    cuda: Any, net: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
     for chunk in (1e-9, 1e9):
         monkeypatch.setattr("gpunet.train.trainer.CHUNK_SECONDS", chunk)
-        made[chunk] = weights(train(emulated_cuda(orders=()), **NETS["gelu and dropout"]))
-    assert made[1e-9].tobytes() == made[1e9].tobytes()
+        made.append(weights(train(cuda, **NETS[net])))
     monkeypatch.setattr(Compiled, "_executor", lambda self, device: Program)
-    assert weights(train(emulated_cuda(orders=()), **NETS["gelu and dropout"])).tobytes() == made[1e9].tobytes()
+    made.append(weights(train(cuda, **NETS[net])))
+    assert made[0].tobytes() == made[1].tobytes() == made[2].tobytes()
 
 
 def test_a_step_that_is_not_finite_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,6 +289,18 @@ def test_the_emulation_sees_rows_that_were_not_waited_for(monkeypatch: pytest.Mo
     monkeypatch.setattr(CUDA, "follow", lambda self, ticket: None)
     with pytest.raises(Exception, match="not finite|out of range|diverged"):
         fitted(emulated_cuda(orders=()), free=1000)
+
+
+# ---------------------------------------------------------------- more than a grid holds
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, None, (0, 2)])
+def test_reductions_beyond_the_size_of_a_grid(axis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, most in (("MOST_PLACES", 3), ("MOST_ROWS", 5), ("ROWS_CHUNK", 4), ("COLUMNS_CHUNK", 4)):
+        monkeypatch.setattr(cuda_kernels, name, most)
+    x = np.random.default_rng(0).integers(-9, 9, (7, 33, 14)).astype(np.float32)
+    made = ops.sum(tensor(x, device=emulated_cuda(orders=(0, 7))), axis=axis)
+    np.testing.assert_array_equal(made.numpy(), x.sum(axis=axis))
 
 
 # ---------------------------------------------------------------- too little memory

@@ -22,7 +22,7 @@ C_NAMES = {
     "uint8": "unsigned char",
 }  # fmt: skip
 WORDS = {1: "unsigned char", 4: "unsigned", 8: "long long"}  # what rows are copied by
-MOST_PLACES = 65535  # of a grid along y and z
+MOST_PLACES, MOST_ROWS = 65535, 2**31 - 1  # of a grid along y and z, and along x
 ROWS_CHUNK, COLUMNS_CHUNK = 8192, 512  # elements that one block joins
 
 
@@ -311,9 +311,9 @@ def reduce(cuda: CUDA, out: Any, x: Any, *, join: str, axis: Any = None, keepdim
 
 def _fold(cuda: CUDA, out: Any, x: Any, join: str, before: int, n: int, after: int, divisor: float) -> None:
     """Onto partial results in the workspace first, where one block would have too much to do."""
-    chunk = ROWS_CHUNK if after == 1 else COLUMNS_CHUNK
+    chunk = max(ROWS_CHUNK if after == 1 else COLUMNS_CHUNK, -(-n // MOST_PLACES))
     chunks = -(-n // chunk)
-    if 1 < chunks <= MOST_PLACES and 2 * before * chunks * after * out.itemsize <= cuda.workspace.nbytes:
+    if chunks > 1 and 2 * before * chunks * after * out.itemsize <= cuda.workspace.nbytes:
         partial_results = cuda.scratch((before, chunks, after), out.dtype)
         _fold_once(cuda, partial_results, x, join, before, n, after, chunk, 1.0)
         x, n = partial_results, chunks
@@ -324,19 +324,18 @@ def _fold_once(
     cuda: CUDA, out: Any, x: Any, join: str, before: int, n: int, after: int, chunk: int, divisor: float
 ) -> None:
     kind, chunks = f"<gpunet::{join}, {c_name(out)}>", max(-(-n // chunk), 1)
-    number = out.dtype.type(divisor)
-    if after == 1:
-        threads = WARP if min(n, chunk) <= 4 * WARP else 256
-        sizes = np.int64(n), np.int64(chunk)
-        cuda.launcher.launch("reduce", f"fold_rows{kind}", (before, chunks), (threads,), out, x, *sizes, number)
-        return
-    for at in range(0, before, MOST_PLACES):
-        part = min(MOST_PLACES, before - at)
+    number, most = out.dtype.type(divisor), MOST_ROWS if after == 1 else MOST_PLACES
+    for at in range(0, before, most):
+        part = min(most, before - at)
         outs = out.reshape(before, -1)[at : at + part]
         ins = x.reshape(before, -1)[at : at + part]
-        args = outs, ins, np.int64(n), np.int64(after), np.int64(chunk), number
-        grid = -(-after // WARP), chunks, part
-        cuda.launcher.launch("reduce", f"fold_columns{kind}", grid, (WARP, 8), *args)
+        rest = np.int64(chunk), number
+        if after == 1:
+            threads = WARP if min(n, chunk) <= 4 * WARP else 256
+            cuda.launcher.launch("reduce", f"fold_rows{kind}", (part, chunks), (threads,), outs, ins, np.int64(n), *rest)
+        else:
+            grid, sizes = (-(-after // WARP), chunks, part), (np.int64(n), np.int64(after))
+            cuda.launcher.launch("reduce", f"fold_columns{kind}", grid, (WARP, 8), outs, ins, *sizes, *rest)
 
 
 # ---------------------------------------------------------------- softmax
