@@ -234,6 +234,8 @@ class Module:
         if self._declared:
             self.root.initialize()
         out = self.forward(x)
+        if out.node is not None and out.node.maker is None and out.node.op is not None:
+            out.node.maker = self
         if mode.trace is not None:
             mode.trace.guard(self, "_form", self._form)
         for watch in _watchers:

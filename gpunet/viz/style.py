@@ -1,0 +1,52 @@
+"""Colours that everybody can tell apart (Okabe and Ito 2008), and matplotlib set up for them, with or without a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import ConfigError
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+VALUE, GRADIENT = COLOURS[0], COLOURS[1]  # what goes forward, what comes back
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # classes differ in shape too
+
+_RC = {
+    "figure.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gpunet",  # equal pictures are equal files
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Our settings, for what is drawn inside; the user's stay as they are."""
+    matplotlib = needed("matplotlib")
+    with matplotlib.rc_context({**_RC, "axes.prop_cycle": matplotlib.cycler(color=COLOURS)}):
+        yield
+
+
+def needed(name: str) -> Any:
+    """A package of the extra "plot"."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise ConfigError(f'pictures need the package {name}, which is not installed: pip install "gpunet[plot]"') from None
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **how: Any) -> tuple[Any, Any]:
+    """A Figure that no window knows of (no pyplot, so that it works headless and leaks nothing), and its Axes."""
+    figure = needed("matplotlib.figure").Figure(figsize=(width, height))
+    return figure, figure.subplots(rows, columns, **how)
