@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors; a test keeps the two alike
-    from . import data, devices, engine, errors, graph, losses, metrics, nn, ops, optim, rng, tabular, train
+    from . import data, devices, engine, errors, graph, losses, metrics, nn, ops, optim, rng, tabular, train, viz
     from .devices.environment import env
     from .devices.select import device
     from .engine.node import no_grad
@@ -28,7 +28,7 @@ __all__ = [
     "Model", "Tensor", "Trainer",
     "check_grads", "compile", "composite", "device", "env", "grad", "jacobian", "load", "no_grad", "op", "tensor",
     "data", "devices", "engine", "errors", "graph", "losses", "metrics", "nn", "ops", "optim", "rng", "tabular",
-    "train",
+    "train", "viz",
 ]  # fmt: skip
 
 # fmt: off

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +9,11 @@ from .layout import layout
 from .picture import OPEN, Picture
 from .record import Item
 from .style import GRADIENT, VALUE, needed, new_figure, styled
-from .words import Group, brief, shape, tree
+from .words import Group, brief, product, shape, tree
 
 SIZE = 9.0  # of the text, in points
 GREY = "#555555"
+MOST = 60  # items without layers that are still drawn one by one
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Box:
 def figure(picture: Picture) -> Any:
     """Values are blue, gradients red; on each line upstream × local = product."""
     record = picture.record
-    if len(record.items) <= OPEN:
+    if len(record.items) <= OPEN or not any(item.layer for item in record.items) and len(record.items) <= MOST:
         boxes = [_of_item(item) for item in record.items]
     else:
         boxes = [_of_group(c) if isinstance(c, Group) else _of_item(c) for c in tree(record).children]
@@ -44,8 +44,7 @@ def figure(picture: Picture) -> Any:
             a, b = whose[wire.source], whose[item.number]
             if a != b:
                 folded = boxes[a].folded or boxes[b].folded
-                told = f"{brief(item.gradient)} × {brief(wire.local)} = {brief(wire.product)}"
-                lines[a, b, 0 if folded else k] = "" if wire.product is None or folded else told
+                lines[a, b, 0 if folded else k] = "" if wire.product is None or folded else product(item, wire)
     told = [(a, b, _wide(t, SIZE - 1.5) + 6 if t else 0, 14 if t else 0) for (a, b, _), t in lines.items()]
     placed = layout([box.size for box in boxes], told)
     with styled():
@@ -64,15 +63,23 @@ def _drawn(boxes: list[Box], labels: list[str], placed: dict[str, Any], notes: l
     for line, label in zip(placed["lines"], labels, strict=True):
         points = line["points"]
         codes = [path.MOVETO] + [path.LINETO] * (len(points) - 1)
-        arrow = patches.FancyArrowPatch(path=path(points, codes), arrowstyle="-|>", mutation_scale=8, color="#888888", lw=0.9)
+        arrow = patches.FancyArrowPatch(
+            path=path(points, codes), arrowstyle="-|>", mutation_scale=8, color="#888888", lw=0.9
+        )
         axes.add_patch(arrow)
         if label:
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
-            axes.text(line["x"], line["y"], label, color=GRADIENT, size=SIZE - 1.5, ha="center", va="center", bbox=box)
+            behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
+            axes.text(
+                line["x"], line["y"], label, color=GRADIENT, size=SIZE - 1.5, ha="center", va="center", bbox=behind
+            )
     for box, (x, y) in zip(boxes, placed["boxes"], strict=True):
         w, h = box.size
         rounded = f"round,pad=0,rounding_size={6 if box.gate else 2}"
-        look = {"facecolor": "#f4f4f0" if box.gate else "white", "edgecolor": "#333333", "lw": 1.6 if box.folded else 0.9}
+        look = {
+            "facecolor": "#f4f4f0" if box.gate else "white",
+            "edgecolor": "#333333",
+            "lw": 1.6 if box.folded else 0.9,
+        }
         axes.add_patch(patches.FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle=rounded, **look))
         top = y - h / 2 + 5
         for text, colour, size, bold in box.lines:
@@ -88,7 +95,7 @@ def _drawn(boxes: list[Box], labels: list[str], placed: dict[str, Any], notes: l
 
 
 def _of_item(item: Item) -> Box:
-    lines = [(item.sign or item.name, "black", SIZE + 2, True)]
+    lines = [] if item.constant else [(item.sign or item.name, "black", SIZE + 2, True)]
     if item.op:
         lines.append((f"{item.role}  {item.name}".strip(), GREY, SIZE - 1.5, False))
     if item.spec.shape:
@@ -106,7 +113,7 @@ def _of_group(group: Group) -> Box:
     lines = [(group.title, "black", SIZE + 1, True)]
     if group.detail:
         lines.append((group.detail if len(group.detail) < 40 else group.detail[:38] + "…", GREY, SIZE - 1, False))
-    lines.append((f"{len(members)} nodes", GREY, SIZE - 1.5, False))
+    lines.append((f"{len(members)} node{'s' * (len(members) != 1)}", GREY, SIZE - 1.5, False))
     if gates:
         last = gates[-1]
         lines += [(shape(last), GREY, SIZE - 1.5, False), (brief(last.value), VALUE, SIZE, False)]
@@ -118,12 +125,3 @@ def _of_group(group: Group) -> Box:
 def _wide(text: str, size: float) -> float:
     """In points, for matplotlib's own font (DejaVu Sans), which a bold title fills a little more."""
     return 0.62 * size * len(text)
-
-
-def svg(drawn: Any) -> str:
-    """A Figure as SVG, without the XML header, to stand in a page."""
-    made = io.StringIO()
-    with styled():
-        drawn.savefig(made, format="svg", metadata={"Date": None})
-    text = made.getvalue()
-    return text[text.index("<svg") :]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
+
+from .style import styled
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -20,9 +23,18 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    """A matplotlib Figure as .svg, .png or .pdf."""
-    import io
-
-    made = io.BytesIO()
-    figure.savefig(made, format=path.suffix[1:].lower(), dpi=150)
+    """A matplotlib Figure as .svg, .png or .pdf; equal figures are equal files."""
+    kind, made = path.suffix[1:].lower(), io.BytesIO()
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    with styled():
+        figure.savefig(made, format=kind, dpi=150, metadata=undated)
     return write(path, made.getvalue())
+
+
+def svg_of(figure: Any) -> str:
+    """A matplotlib Figure as SVG, without the XML header, to stand in a page."""
+    made = io.StringIO()
+    with styled():
+        figure.savefig(made, format="svg", metadata={"Date": None})
+    text = made.getvalue()
+    return text[text.index("<svg") :]

@@ -17,13 +17,14 @@ class Gate(NamedTuple):
 
 _EACH = "passes the upstream gradient on to each input, unchanged: its local gradient is 1"
 _TIES = "at a tie"
+_LAYER = "the fully-connected layer: x gets dz Wᵀ, W gets xᵀ dz, b the sum of dz over the rows"
 _SIGMOID = "a group of gates in one; its local gradient (1 - s) s needs nothing but its own output s"
 
 # fmt: off
 GATES: dict[str, Gate] = {
     #                           sign     role            what it does to the gradient
     "add":               Gate("+",      "distributor",  _EACH),
-    "sub":               Gate("−",      "distributor",  "passes the upstream gradient on to each input, to the second with its sign turned"),
+    "sub":               Gate("−",      "distributor",  "passes the upstream gradient on, to the second input with its sign turned"),
     "mul":               Gate("×",      "switcher",     "gives each input the upstream gradient times the other input"),
     "div":               Gate("÷",      "",             "x / y: its local gradients are 1/y and -x/y²"),
     "neg":               Gate("×(−1)",  "",             "turns the sign: its local gradient is -1"),
@@ -45,14 +46,14 @@ GATES: dict[str, Gate] = {
     "reshape":           Gate("reshape", "",            "only arranges the values in another way, and the gradients back"),
     "transpose":         Gate("transpose", "",          "only arranges the values in another way, and the gradients back"),
     "matmul":            Gate("x W",    "switcher",     "a switcher of matrices: x gets g Wᵀ, W gets xᵀ g"),
-    "linear":            Gate("x W + b", "layer",       "the fully-connected layer: x gets dz Wᵀ, W gets xᵀ dz, b the sum of dz over the rows"),
-    "linear_keep":       Gate("x W + b", "layer",       "the fully-connected layer: x gets dz Wᵀ, W gets xᵀ dz, b the sum of dz over the rows"),
+    "linear":            Gate("x W + b", "layer",       _LAYER),
+    "linear_keep":       Gate("x W + b", "layer",       _LAYER),
     "softmax":           Gate("softmax", "",            "p: gets p (g - Σ g p)"),
     "log_softmax":       Gate("log softmax", "",        "gets g - p Σ g"),
     "softmax_cross_entropy": Gate("softmax loss", "",   "-log p of the right class: the scores get p, minus 1 at the right class"),
     "pick":              Gate("pick",   "router",       "sends the gradient to the value that was picked"),
     "slice":             Gate("slice",  "router",       "sends the gradient to the values that were taken"),
-    "gather":            Gate("gather", "router",       "sends the gradient to the rows that were taken, adding up where one was taken twice"),
+    "gather":            Gate("gather", "router",       "sends the gradient to the rows that were taken; taken twice, it adds up"),
     "concat":            Gate("concat", "router",       "sends each input its piece of the gradient"),
     "dropout":           Gate("dropout", "router",      "passes the gradient on where the value was kept"),
     "chain":             Gate("chain",  "",             "elementwise ops, run one after the other in the cache"),
@@ -75,7 +76,9 @@ def gate(node: Node) -> Gate:
     found = GATES.get(name, Gate(name))
     if name.startswith("linear") and act != "identity":
         then = ACTIVATIONS.get(act, Gate(act))
-        return Gate(f"{then.sign}({found.sign})", found.role, f"{found.does}; dz is the gradient before the {then.sign}")
+        return Gate(
+            f"{then.sign}({found.sign})", found.role, f"{found.does}; dz is the gradient before the {then.sign}"
+        )
     return found
 
 

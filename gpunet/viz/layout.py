@@ -28,9 +28,7 @@ dagre.layout(g);
 """
 
 
-def layout(
-    boxes: Sequence[tuple[float, float]], lines: Sequence[tuple[int, int, float, float]]
-) -> dict[str, Any]:
+def layout(boxes: Sequence[tuple[float, float]], lines: Sequence[tuple[int, int, float, float]]) -> dict[str, Any]:
     """Centres of boxes (width, height), and the lines between them (from, to, and the size of what is written there)."""
     try:
         import dukpy

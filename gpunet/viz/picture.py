@@ -19,12 +19,13 @@ from ..graph.fuse import fuse
 from ..graph.simplify import keep_read
 from ..graph.trace import Graph
 from ..nn.module import Module
+from .files import save_figure, svg_of, write
 from .record import Array, Item, Record, of_function, of_tape, record
 from .steps import Steps
-from .words import Group, brief, shape, statistics, tree
+from .words import Group, brief, product, shape, statistics, tree
 
 STATIC = Path(__file__).parent / "static"
-OPEN = 60  # items: a graph of no more is drawn unfolded
+OPEN = 24  # items: a graph of no more is drawn with its layers open
 
 
 def of_tensor(out: Tensor, namespace: Mapping[str, Any]) -> Picture:
@@ -44,9 +45,21 @@ def graph(fn: Callable[..., Any], *args: Any, **names: Any) -> Picture:
         tensors = [a if isinstance(a, Tensor) else fn._admit(a) for a in args]
         steps, args, fn = Steps.of(fn.program(*tensors)), tuple(tensors), fn.fn
     made, values = of_function(fn, args)
-    called = names_of({**({"net": fn} if isinstance(fn, Module) else {}), **names})
+    called = names_of({**_seen_by(fn), **names})
+    called.update({leaf: called[id(t.value)] for leaf, t in made.held.items() if id(t.value) in called})
     called.update(zip(made.args, _parameters(fn), strict=False))
     return Picture(made, values, called, steps=steps)
+
+
+def _seen_by(fn: Callable[..., Any]) -> dict[str, Any]:
+    """The variables that a function sees around it."""
+    if isinstance(fn, Module):
+        return {"net": fn}
+    try:
+        around = inspect.getclosurevars(fn)
+    except (TypeError, ValueError):  # a callable object
+        return {}
+    return {**around.globals, **around.nonlocals}
 
 
 def _parameters(fn: Callable[..., Any]) -> list[str]:
@@ -57,17 +70,17 @@ def _parameters(fn: Callable[..., Any]) -> list[str]:
         return []
 
 
-def names_of(namespace: Mapping[str, Any]) -> dict[Node, str]:
-    """The names of nodes: variables that hold a Tensor, and parameters of modules by their dotted names."""
-    found: dict[Node, str] = {}
+def names_of(namespace: Mapping[str, Any]) -> dict[Any, str]:
+    """What variables call a node or (by id) an array; parameters of modules have their dotted names."""
+    found: dict[Any, str] = {}
     modules = {name: m for name, m in namespace.items() if isinstance(m, Module) and m._initialized}
     for name, module in modules.items():
         for path, t in module.named_parameters():
             if t.node is not None:
                 found.setdefault(t.node, path if len(modules) == 1 else f"{name}.{path}")
     for name, t in namespace.items():
-        if isinstance(t, Tensor) and t.node is not None and not name.startswith("_"):
-            found.setdefault(t.node, name)
+        if isinstance(t, (Tensor, np.ndarray)) and not name.startswith("_"):
+            found.setdefault(id(t) if isinstance(t, np.ndarray) else id(t.value) if t.node is None else t.node, name)
     return found
 
 
@@ -112,9 +125,7 @@ class Picture:
 
     def _forward(self) -> Iterator[str]:
         items = self.record.items
-        rows = [
-            (item.name, _formula(item, items), item.role, shape(item), brief(item.value)) for item in items
-        ]
+        rows = [(item.name, _formula(item, items), item.role, shape(item), brief(item.value)) for item in items]
         wide = [max((len(row[i]) for row in rows), default=0) for i in range(4)]
         for row in rows:
             yield "  " + "  ".join([*(f"{cell:{w}}" for cell, w in zip(row, wide, strict=False)), row[-1]]).rstrip()
@@ -124,7 +135,7 @@ class Picture:
         for item in reversed(self.record.gates):
             for wire in item.wires:
                 if wire.product is not None:
-                    told = f"{brief(item.gradient)} × {brief(wire.local)} = {brief(wire.product)}"
+                    told = product(item, wire)
                     yield f"  {item.name} ({item.role or item.op}) to {items[wire.source].name}: {told}"
         for item in items:
             if item.readers > 1 and item.gradient is not None:
@@ -146,7 +157,7 @@ class Picture:
             lines.append(f'  n{item.number} [label="{label}"{"" if item.op else ", style=rounded"}];')
         for item in items:
             for wire in item.wires:
-                told = f"{brief(item.gradient)} × {brief(wire.local)} = {brief(wire.product)}"
+                told = product(item, wire)
                 label = f' [label="{told}"]' if wire.product is not None else ""
                 lines.append(f"  n{wire.source} -> n{item.number}{label};")
         return "\n".join([*lines, "}"])
@@ -158,9 +169,7 @@ class Picture:
         return figure(self)
 
     def svg(self) -> str:
-        from .drawing import svg
-
-        return svg(self.figure())
+        return svg_of(self.figure())
 
     # ------------------------------------------------------------------ as a page
 
@@ -194,13 +203,9 @@ class Picture:
         kinds = {".html": lambda: self.html(title), ".dot": self.dot, ".gv": self.dot, ".txt": self.__str__}
         suffix = file.suffix.lower()
         if suffix in kinds:
-            from .files import write
-
             return write(file, kinds[suffix]() + "\n")
         if suffix not in (".svg", ".png", ".pdf"):
             raise ConfigError(f'save: "{file.name}": .html, .svg, .png, .pdf, .dot or .txt wanted')
-        from .files import save_figure
-
         return save_figure(self.figure(), file)
 
     def _repr_html_(self) -> str:

@@ -36,12 +36,12 @@ class Item:
 
     number: int
     name: str
+    spec: Spec
     op: str = ""
     sign: str = ""
     role: str = ""
     does: str = ""
     settings: str = ""
-    spec: Spec = Spec((), np.dtype(np.float32))
     value: Array | None = None
     gradient: Array | None = None
     wires: list[Wire] = field(default_factory=list)
@@ -74,8 +74,11 @@ class Record:
 # ---------------------------------------------------------------- where a graph comes from
 
 
-def of_tape(out: Tensor, names: Mapping[Node, str]) -> tuple[Graph, dict[Node, Array], dict[Node, str]]:
-    """The nodes that led to `out`, as a Graph of their own; the values of its leaves; and the names of its nodes."""
+def of_tape(out: Tensor, names: Mapping[Any, str]) -> tuple[Graph, dict[Node, Array], dict[Node, str]]:
+    """The nodes that led to `out`, as a Graph of their own; the values of its leaves; and the names of its nodes.
+
+    names: by node, and of arrays that no node made by id().
+    """
     if out.node is None or (out.node.op is None and not out.node.tracked):
         raise GraphError(
             "graph(): nothing was recorded for this Tensor, because no input requires a gradient. "
@@ -90,23 +93,23 @@ def of_tape(out: Tensor, names: Mapping[Node, str]) -> tuple[Graph, dict[Node, A
             if node is out.node:
                 values[moved[node, 0][0]] = out.value
             continue
-        inputs = []
+        inputs: list[Edge] = []
         for i, edge in enumerate(node.inputs):
-            array = None if edge is not None and edge[0].op is not None else _given(node, i, out.device)
-            if edge is None:
-                edge = constants.setdefault(id(array), (_leaf(array), 0))
-                values[edge[0]] = array
-            else:
-                edge = moved[edge]
-                if edge[0].op is None:
-                    values[edge[0]] = array
-            inputs.append(edge)
+            if edge is not None and edge[0].op is not None:
+                inputs.append(moved[edge])
+                continue
+            array = _given(node, i)
+            leaf = moved[edge] if edge is not None else constants.setdefault(id(array), (_leaf(array), 0))
+            values[leaf[0]] = array
+            inputs.append(leaf)
         copy = Node(node.op, tuple(inputs), node.settings, node.specs, node.tracked)
         copy.maker = node.maker
         graph.nodes.append(copy)
         moved.update({(node, k): (copy, k) for k in range(len(node.specs))})
     graph.outs = [moved[out.node, out.index]]
-    return graph, values, {new: names[old] for (old, _), (new, _) in moved.items() if old in names}
+    called = {new: names[old] for (old, _), (new, _) in moved.items() if old in names}
+    called.update({node: names[i] for i, (node, _) in constants.items() if i in names})
+    return graph, values, called
 
 
 def _ancestors(node: Node) -> list[Node]:
@@ -126,16 +129,17 @@ def _leaf(array: Array) -> Node:
     return Node(specs=(spec,), settings={"value": array.item()} if not spec.shape else {})
 
 
-def _given(node: Node, i: int, device: Device) -> Array:
-    array = node.given[i]
+def _given(node: Node, i: int) -> Array:
+    array: Any = node.given[i]
     if isinstance(array, ReferenceType):
         array = array()
         if array is None:
+            assert node.op is not None
             raise GraphError(
-                f"graph(): the values that went into {node.op.name} are gone ({node.inputs[i] or 'an input'}). "
+                f"graph(): the values that went into {node.op.name} are gone. "
                 "Keep the batch in a variable as a Tensor, or draw the function: gpunet.viz.graph(f, x)"
             )
-    return array
+    return np.asarray(array) if isinstance(array, np.generic) else array
 
 
 def of_function(fn: Callable[..., Any], args: Sequence[Any]) -> tuple[Graph, dict[Node, Array]]:
@@ -143,7 +147,7 @@ def of_function(fn: Callable[..., Any], args: Sequence[Any]) -> tuple[Graph, dic
     device = fn.device if isinstance(fn, Module) else next((a.device for a in args if isinstance(a, Tensor)), "cpu")
     tensors = [a if isinstance(a, Tensor) else tensor(a, device=device) for a in args]
     if isinstance(fn, Module):
-        fn(tensors[0])  # weights are drawn before, not inside
+        fn._ready()  # weights are drawn before, not inside
         tensors = [t.cast(dtype=fn.dtype) if t.dtype.kind == "f" and t.dtype != fn.dtype else t for t in tensors]
     graph = trace(fn, tensors)
     values = {node: t.value for node, t in zip(graph.args, tensors, strict=True)}
@@ -210,9 +214,7 @@ def _wants(graph: Graph, node: Node) -> bool:
     return node.tracked or (held is not None and held.requires_grad)
 
 
-def _items(
-    graph: Graph, tensors: dict[Edge, Tensor], found: dict[Edge, Tensor], names: Mapping[Any, str]
-) -> Record:
+def _items(graph: Graph, tensors: dict[Edge, Tensor], found: dict[Edge, Tensor], names: Mapping[Any, str]) -> Record:
     layers = _layers(graph)
     leaves = [e for e in tensors if e[0].op is None]
     number: dict[Node, int] = {}
@@ -251,6 +253,7 @@ def edge_of(t: Tensor) -> Edge:
 
 
 _NO_NODE = Node()
+_LONG = ("steps", "results", "split")  # of a chain
 
 
 def _gate(node: Node, tensors: dict[Edge, Tensor], found: dict[Edge, Tensor], number: dict[Node, int]) -> Item:
@@ -262,15 +265,22 @@ def _gate(node: Node, tensors: dict[Edge, Tensor], found: dict[Edge, Tensor], nu
     tape = out.node
     if tape is not None and tape.op is not None and any(g is not None for g in arrived):
         products = _pulled(tape, arrived, out.device)
-        ones = [tensor(np.ones(s.shape, s.dtype), device=out.device) if i == 0 else None for i, s in enumerate(tape.specs)]
+        ones = [
+            tensor(np.ones(s.shape, s.dtype), device=out.device) if i == 0 else None for i, s in enumerate(tape.specs)
+        ]
         locals_ = _pulled(tape, ones, out.device, summed=False) if pointwise(node) else {}
         for i, wire in enumerate(wires):
             if i in products:
                 wire.product = products[i]
                 wire.local = locals_[i] if i in locals_ else _rule(node, i)
-    settings = ", ".join(f"{k}={v}" for k, v in node.settings.items() if k not in ("steps", "results", "split"))
+    plain = (None, False, 0.0, "identity")
+    settings = ", ".join(
+        f"{k}={v}"
+        for k, v in node.settings.items()
+        if isinstance(v, (str, float, int, tuple)) and v not in plain and k not in _LONG
+    )
     return Item(
-        0, "", node.op.name, look.sign, look.role, look.does, settings, node.specs[0], out.numpy(),
+        0, "", node.specs[0], node.op.name, look.sign, look.role, look.does, settings, out.numpy(),
         _array(arrived[0] if arrived[0] is not None else next((g for g in arrived if g is not None), None)),
         wires, note=_jacobian(node, tensors),
     )  # fmt: skip
@@ -331,10 +341,9 @@ def _layers(graph: Graph) -> tuple[dict[Node, tuple[str, ...]], dict[tuple[str, 
             layer[node] = tuple(f"{module.path or type(module).__name__}".split("."))
             titles.setdefault(layer[node], _title(module))
             _name_parents(module, titles)
-        mine = layer.get(node)
-        for edge in node.inputs if mine is not None else ():
+        for edge in node.inputs if node in layer else ():
             if edge is not None and edge[0].op is not None and edge[0].maker is None:
-                layer.setdefault(edge[0], mine)
+                layer.setdefault(edge[0], layer[node])
     return layer, titles
 
 

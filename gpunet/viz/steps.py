@@ -51,9 +51,7 @@ class Steps:
 
     def __str__(self) -> str:
         rows = [("op", "shape", "µs", "writes", "reads")]
-        rows += [
-            (s.op, s.shape, f"{s.microseconds:.1f}", " ".join(s.writes), " ".join(s.reads)) for s in self.calls
-        ]
+        rows += [(s.op, s.shape, f"{s.microseconds:.1f}", " ".join(s.writes), " ".join(s.reads)) for s in self.calls]
         wide = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join([*(f"{c:{w}}" for c, w in zip(row, wide, strict=False)), row[-1]]) for row in rows]
         total = sum(s.microseconds for s in self.calls)

@@ -43,7 +43,9 @@ def needed(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise ConfigError(f'pictures need the package {name}, which is not installed: pip install "gpunet[plot]"') from None
+        raise ConfigError(
+            f'pictures need the package {name}, which is not installed: pip install "gpunet[plot]"'
+        ) from None
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **how: Any) -> tuple[Any, Any]:

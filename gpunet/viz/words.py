@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .record import Item, Record
+from .record import Item, Record, Wire
 
 Array = npt.NDArray[Any]
 SHOWN = 6  # values that are written out; of larger arrays the statistics
@@ -36,6 +36,12 @@ def brief(a: Array | str | None) -> str:
         return "no values"
     low, high = a.min(), a.max()
     return f"all {number(low)}" if low == high else f"{number(low)} … {number(high)}"
+
+
+def product(item: Item, wire: Wire) -> str:
+    """upstream × local = product, as it stands on a wire."""
+    local = brief(wire.local)
+    return f"{brief(item.gradient)} × {f'({local})' if local.startswith('−') else local} = {brief(wire.product)}"
 
 
 def statistics(a: Array | None) -> dict[str, str]:
@@ -75,7 +81,11 @@ def tree(record: Record, most: int = 40) -> Group:
     """The items by layer; where one level would show more than `most`, neighbours are folded together."""
     root = Group("")
     by_path: dict[tuple[str, ...], Group] = {(): root}
+    first: dict[int, int] = {}  # where a leaf is read first: it stands just before, and folds with its reader
     for item in record.items:
+        for wire in item.wires:
+            first.setdefault(wire.source, item.number)
+    for item in sorted(record.items, key=lambda i: i.number if i.op else first.get(i.number, i.number) - 0.5):
         _place(item.layer, by_path, record).children.append(item)
     for group in list(by_path.values()):
         _fold(group, most)
@@ -84,7 +94,7 @@ def tree(record: Record, most: int = 40) -> Group:
 
 def _place(path: tuple[str, ...], by_path: dict[tuple[str, ...], Group], record: Record) -> Group:
     if path not in by_path:
-        made = by_path[path] = Group(".".join(path), record.layers.get(path, ""))
+        made = by_path[path] = Group(f"layer {'.'.join(path)}", record.layers.get(path, ""))
         _place(path[:-1], by_path, record).children.append(made)
     return by_path[path]
 
@@ -98,5 +108,6 @@ def _fold(group: Group, most: int) -> None:
 def _piece(children: Sequence[Group | Item]) -> Group:
     made = Group("", "", list(children))
     inside = list(made.items())
-    made.title = f"{inside[0].name} … {inside[-1].name}"
+    named = [item for item in inside if item.op] or inside
+    made.title = f"{named[0].name} … {named[-1].name}"
     return made
