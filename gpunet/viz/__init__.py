@@ -8,11 +8,13 @@ from .curves import curves
 from .picture import Picture, graph, of_tensor
 from .plane import boundary, warped
 from .scores import calibration, confusion, importance, residuals
+from .sweep import Sweep, sweep
 from .weights import Recorder, activation_functions, histograms, parameters, templates
 
 __all__ = [
     "Picture",
     "Recorder",
+    "Sweep",
     "activation_functions",
     "boundary",
     "calibration",
@@ -24,6 +26,7 @@ __all__ = [
     "of_tensor",
     "parameters",
     "residuals",
+    "sweep",
     "templates",
     "warped",
 ]

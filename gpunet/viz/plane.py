@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from ..data.table import Column, Table
 from ..errors import ConfigError, DataError, did_you_mean
-from .style import COLOURS, MARKERS, new_figure, styled
-from .subject import Subject, activations, columns_of, encoded, net_of, rows_of, sample, subject, table_like, take
+from .style import COLOURS, look_of, new_figure, styled
+from .subject import Subject, activations, columns_of, encoded, net_of, rows_of, sample, subject, table_like
 
 Array = npt.NDArray[Any]
 POINTS = 2000  # rows that are drawn; more would only hide each other
@@ -37,11 +37,15 @@ class Plane:
             columns = []
             for k, column in enumerate(self.template.columns):
                 if k in self.numeric:
-                    columns.append(Column(column.name, "numeric", np.ascontiguousarray(values[:, self.numeric.index(k)])))
+                    columns.append(
+                        Column(column.name, "numeric", np.ascontiguousarray(values[:, self.numeric.index(k)]))
+                    )
                 else:
                     filled = np.empty(len(uv), object)
                     filled[:] = column.values[0]
-                    columns.append(Column(column.name, column.kind, filled if column.kind == "text" else filled.astype(float)))
+                    columns.append(
+                        Column(column.name, column.kind, filled if column.kind == "text" else filled.astype(float))
+                    )
             return Table(tuple(columns))
         return values.astype(np.float32)
 
@@ -171,7 +175,17 @@ def _areas(figure: Any, ax: Any, about: Subject, u: Array, v: Array, rows: Any) 
     codes = about.codes(about.predict(rows)).reshape(shape)
     count = len(about.classes)
     colours = [COLOURS[i % len(COLOURS)] for i in range(count)]
-    ax.pcolormesh(u, v, codes, cmap=ListedColormap(colours), vmin=-0.5, vmax=count - 0.5, alpha=0.24, shading="nearest", rasterized=True)
+    ax.pcolormesh(
+        u,
+        v,
+        codes,
+        cmap=ListedColormap(colours),
+        vmin=-0.5,
+        vmax=count - 0.5,
+        alpha=0.24,
+        shading="nearest",
+        rasterized=True,
+    )
     for c in range(count):
         if (codes == c).any() and (codes != c).any():
             ax.contour(u, v, codes == c, levels=[0.5], colors="#333333", linewidths=0.8)
@@ -186,8 +200,7 @@ def _points(ax: Any, about: Subject, points: Array, y: Array) -> None:
     for c, name in enumerate(about.classes):
         mine = codes == c
         if mine.any():
-            look = {"color": COLOURS[c % len(COLOURS)], "marker": MARKERS[c % len(MARKERS)]}
-            ax.scatter(*points[mine].T, s=16, edgecolors="white", linewidths=0.4, label=str(name), **look)
+            ax.scatter(*points[mine].T, s=18, edgecolors="#333333", linewidths=0.3, label=str(name), **look_of(c))
     if len(about.classes) <= 10:
         ax.legend(title="class", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
@@ -286,5 +299,8 @@ def _bent_lines(ax: Any, net: Any, x: Array, layer: str, project: Any) -> None:
     for axis in (0, 1):
         for where in np.linspace(0, 1, 13):
             line = np.empty((len(along), 2), np.float32)
-            line[:, axis], line[:, 1 - axis] = low[axis] + along * (high - low)[axis], low[1 - axis] + where * (high - low)[1 - axis]
+            line[:, axis], line[:, 1 - axis] = (
+                low[axis] + along * (high - low)[axis],
+                low[1 - axis] + where * (high - low)[1 - axis],
+            )
             ax.plot(*project(activations(net, line)[layer].numpy()).T, color="#bbbbbb", lw=0.6, zorder=1)

@@ -27,7 +27,11 @@ def _classifier(model: Any, what: str) -> Subject:
 def _agree(x: Any, y: Any) -> Array:
     answers = np.asarray(y)
     answers = answers[:, 0] if answers.ndim == 2 and answers.shape[1] == 1 else answers
-    n = rows_of(x) if isinstance(x, Table) or hasattr(x, "__len__") and not isinstance(x, dict) else len(next(iter(x.values())))
+    n = (
+        rows_of(x)
+        if isinstance(x, Table) or hasattr(x, "__len__") and not isinstance(x, dict)
+        else len(next(iter(x.values())))
+    )
     if len(answers) != n:
         raise ShapeError(f"{n:,} rows and {len(answers):,} answers do not belong together")
     return answers
@@ -51,9 +55,22 @@ def confusion(model: Any, x: Any, y: Any) -> Any:
                 for j in range(k):
                     if counts[i, j]:
                         colour = "black" if share[i, j] > 0.5 else "white"
-                        ax.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", color=colour, size=8.5 if k <= 10 else 6.5)
+                        ax.text(
+                            j,
+                            i,
+                            f"{counts[i, j]:,}",
+                            ha="center",
+                            va="center",
+                            color=colour,
+                            size=8.5 if k <= 10 else 6.5,
+                        )
         step = max(1, k // 30)
-        ax.set_xticks(range(0, k, step), labels[::step], rotation=0 if max(map(len, labels)) <= 3 else 45, ha="center" if max(map(len, labels)) <= 3 else "right")
+        ax.set_xticks(
+            range(0, k, step),
+            labels[::step],
+            rotation=0 if max(map(len, labels)) <= 3 else 45,
+            ha="center" if max(map(len, labels)) <= 3 else "right",
+        )
         ax.set_yticks(range(0, k, step), labels[::step])
         ax.grid(False)
         right = float((true == predicted).mean())
@@ -79,9 +96,18 @@ def calibration(model: Any, x: Any, y: Any, *, bins: int = 10) -> Any:
         ax.plot([0, 1], [0, 1], color="#888888", lw=1, ls="--", label="says the truth")
         seen = n > 0
         spread = 1.96 * np.sqrt(share * (1 - share) / np.maximum(n, 1))
-        ax.errorbar(mean[seen], share[seen], yerr=spread[seen], color=COLOURS[0], marker="o", capsize=2, lw=1.5, label="model, 95% of chance")
+        ax.errorbar(
+            mean[seen],
+            share[seen],
+            yerr=spread[seen],
+            color=COLOURS[0],
+            marker="o",
+            capsize=2,
+            lw=1.5,
+            label="model, with its 95% interval",
+        )
         ax.set(ylabel="share that is right", ylim=(-0.02, 1.02), title=f"ECE {ece:.3f} over {len(sure):,} rows")
-        ax.legend(loc="upper left")
+        ax.legend(loc="lower right")
         below.bar((np.arange(bins) + 0.5) / bins, n, width=0.9 / bins, color=COLOURS[5])
         below.set(xlabel="probability of the predicted class", ylabel="rows", xlim=(-0.02, 1.02))
     return figure

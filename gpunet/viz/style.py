@@ -10,7 +10,14 @@ from ..errors import ConfigError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 VALUE, GRADIENT = COLOURS[0], COLOURS[1]  # what goes forward, what comes back
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # classes differ in shape too
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def look_of(k: int) -> dict[str, str]:
+    """Colour and shape of the class number k: no two of the first 64 are alike in both."""
+    n = len(COLOURS)
+    return {"color": COLOURS[k % n], "marker": _MARKERS[(k + 3 * (k // n)) % n]}
+
 
 _RC = {
     "figure.dpi": 100,

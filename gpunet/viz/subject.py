@@ -38,7 +38,9 @@ def history(of: Any) -> dict[str, list[float]]:
         found = {"loss": list(map(float, of.loss_curve_))}
         scores = getattr(of, "validation_scores_", None)
         return {**found, "val_score": list(map(float, scores))} if scores else found
-    raise ConfigError(f"{_kind(of)} has no history. A run's directory, a History, a Trainer or a fitted estimator wanted")
+    raise ConfigError(
+        f"{_kind(of)} has no history. A run's directory, a History, a Trainer or a fitted estimator wanted"
+    )
 
 
 def _read_metrics(path: Path) -> dict[str, list[float]]:
@@ -145,7 +147,9 @@ def net_of(of: Any) -> Module:
     for _ in range(3):
         if isinstance(of, Module):
             return of
-        of = next((getattr(of, n) for n in ("net", "model", "model_", "net_") if getattr(of, n, None) is not None), None)
+        of = next(
+            (getattr(of, n) for n in ("net", "model", "model_", "net_") if getattr(of, n, None) is not None), None
+        )
     raise ConfigError(f"{_kind(of)} holds no net of gpunet. A net, a Model, a run's directory or an estimator wanted")
 
 

@@ -69,7 +69,9 @@ def _images(weight: Array, shape: tuple[int, ...] | None) -> Array:
     if shape is None:
         side = math.isqrt(columns)
         colour = math.isqrt(columns // 3)
-        shape = (side, side) if side * side == columns else (colour, colour, 3) if 3 * colour * colour == columns else ()
+        shape = (
+            (side, side) if side * side == columns else (colour, colour, 3) if 3 * colour * colour == columns else ()
+        )
     if not shape or math.prod(shape) != columns:
         raise ShapeError(
             f"templates: {columns} inputs are no image{f' of shape {shape}' if shape else ''}. Give shape=(height, width)"
@@ -140,7 +142,10 @@ def _of_all(images: Array, adds: Array, names: list[str], most: int) -> Any:
             for ax, unit in zip(axes[c], order, strict=True):
                 _show(ax, images[unit], f"{adds[unit, c]:+.2f}".replace("-", "−"))
             axes[c, 0].set_ylabel(f"class {name}", size=9)
-        figure.suptitle(f"templates of the hidden layer ({len(images)} units), those first that add most to a class's score", size=10)
+        figure.suptitle(
+            f"templates of the hidden layer ({len(images)} units), those first that add most to a class's score",
+            size=10,
+        )
     return figure
 
 
@@ -163,8 +168,8 @@ def _of_one(images: Array, adds: Array, name: str, most: int) -> Any:
 
 
 def activation_functions(names: Sequence[str] | None = None, *, low: float = -4.0, high: float = 4.0) -> Any:
-    """Each activation function (by default all) and its derivative, computed by gpunet's own ops."""
-    shown = list(names) if names is not None else [n for n in ops.ACTIVATIONS if n != "identity"]
+    """Each activation function and its derivative, computed by gpunet's own ops; by default all, with a Maxout of 2 lines."""
+    shown = list(names) if names is not None else [*(n for n in ops.ACTIVATIONS if n != "identity"), "maxout"]
     x = tensor(np.linspace(low, high, 401), requires_grad=True)
     columns = min(4, len(shown))
     rows = math.ceil(len(shown) / columns)
@@ -177,11 +182,12 @@ def activation_functions(names: Sequence[str] | None = None, *, low: float = -4.
             ax.axvline(0, color="#999999", lw=0.6)
             ax.plot(x.numpy(), y.numpy(), color=VALUE, lw=2)
             ax.plot(x.numpy(), slope.numpy(), color=GRADIENT, lw=1.4, ls="--")
-            ax.set(title=name.replace("_", " "), ylim=(-1.6, 3.1))
+            ax.set(title=name.replace("_", " "), ylim=(-2.1, 3.1))
         for ax in axes.flat[len(shown) :]:
             ax.set_visible(False)
-        for ax in axes[-1]:
+        for ax in axes.flat[max(len(shown) - columns, 0) : len(shown)]:
             ax.set_xlabel("x")
+            ax.tick_params(labelbottom=True)
         figure.legend(handles=_two_lines(), loc="outside lower center", ncols=2)
     return figure
 
@@ -215,7 +221,7 @@ def parameters(model: Any) -> Any:
     labels = [f"{path}  {_sized(modules[path])}" if path in modules else path for path in by_layer]
     weights, others = (np.array([counts[i] for counts in by_layer.values()]) for i in (0, 1))
     with styled():
-        figure, ax = new_figure(6.6, 1.2 + 0.34 * len(labels))
+        figure, ax = new_figure(6.6, 1.5 + 0.34 * len(labels))
         places = np.arange(len(labels))[::-1]
         ax.barh(places, weights, color=COLOURS[0], label="weights")
         ax.barh(places, others, left=weights, color=COLOURS[4], label="biases and others")
@@ -226,7 +232,7 @@ def parameters(model: Any) -> Any:
         ax.margins(x=0.16)
         ax.set(xlabel="parameters", title=f"{total:,} parameters")
         ax.grid(axis="y", visible=False)
-        ax.legend(loc="best")
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -261,7 +267,9 @@ class Recorder:
         net = trainer.model
         found = activations(net, self.x)
         out = found[list(found)[-1]]
-        loss = trainer.loss(out, tensor(self.y if self.y.dtype.kind in "iu" else self.y.astype(net.dtype), device=out.device))
+        loss = trainer.loss(
+            out, tensor(self.y if self.y.dtype.kind in "iu" else self.y.astype(net.dtype), device=out.device)
+        )
         named = [(name, t) for name, t in net.named_parameters() if name.rpartition(".")[2] == "weight"]
         for path, t in found.items():
             self._keep("activations", path, t.numpy())
@@ -288,9 +296,9 @@ def histograms(recorder: Recorder) -> Any:
     if not layers:
         raise ConfigError("histograms: the recorder has seen no epoch. Give it to fit(..., callbacks=[recorder])")
     with styled():
-        figure, axes = new_figure(9.6, 0.6 + 1.75 * len(layers), len(layers), 3, squeeze=False, sharex=True)
+        figure, axes = new_figure(9.6, 0.8 + 1.75 * len(layers), len(layers), 3, squeeze=False, sharex=True)
         for row, layer in zip(axes, layers, strict=True):
-            for ax, (what, of) in zip(row, recorder.values.items(), strict=True):
+            for ax, of in zip(row, recorder.values.values(), strict=True):
                 if layer in of:
                     _strip(ax, np.array(of[layer]), recorder.bins)
                 else:
@@ -300,6 +308,7 @@ def histograms(recorder: Recorder) -> Any:
             ax.set_title(what if what != "updates" else "updates in an epoch")
         for ax in axes[-1]:
             ax.set_xlabel("epoch")
+        figure.supxlabel("line: median; dotted: the middle 68% of the values", size=9, color="#555555")
     return figure
 
 
