@@ -9,8 +9,12 @@ import click
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--images", metavar="DATA", default="digits", help="Of rows 10 and 11: a folder of MNIST or CIFAR-10 files.")
-@click.option("--out", "-o", metavar="FILE", type=click.Path(path_type=Path), default=Path("lecture.html"), help="The page.")
+@click.option(
+    "--images", metavar="DATA", default="digits", help="Of rows 10 and 11: a folder of MNIST or CIFAR-10 files."
+)
+@click.option(
+    "--out", "-o", metavar="FILE", type=click.Path(path_type=Path), default=Path("lecture.html"), help="The page."
+)
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def command(images: str, out: Path, force: bool, quiet: bool) -> int:
@@ -22,6 +26,8 @@ def command(images: str, out: Path, force: bool, quiet: bool) -> int:
     if out.exists() and not force:
         raise ConfigError(f"{out}: exists already. Another name by --out, or --force")
     dataset = source.read(images)
-    lecture.save(out, dataset, force=force, tell=lambda line: None if quiet else print(line, file=sys.stderr, flush=True))
+    lecture.save(
+        out, dataset, force=force, tell=lambda line: None if quiet else print(line, file=sys.stderr, flush=True)
+    )
     click.echo(f"page   {out}")
     return 0

@@ -42,7 +42,14 @@ class Module:
     def __new__(cls, *_: Any, **__: Any) -> Module:
         self = super().__new__(cls)
         vars(self).update(
-            _declared={}, _training=True, _parent=None, _name="", _seed=0, _dtype=DEFAULT_DTYPE, _device=None, _form=object()
+            _declared={},
+            _training=True,
+            _parent=None,
+            _name="",
+            _seed=0,
+            _dtype=DEFAULT_DTYPE,
+            _device=None,
+            _form=object(),
         )
         return self
 

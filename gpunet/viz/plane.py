@@ -172,8 +172,9 @@ def _areas(figure: Any, ax: Any, about: Subject, u: Array, v: Array, rows: Any) 
     assert about.classes is not None
     from matplotlib.colors import ListedColormap
 
-    codes = about.codes(about.predict(rows)).reshape(shape)
     count = len(about.classes)
+    scores = about.scores(rows)
+    codes = (about.codes(about.predict(rows)) if scores is None else scores.argmax(axis=1)).reshape(shape)
     colours = [COLOURS[i % len(COLOURS)] for i in range(count)]
     ax.pcolormesh(
         u,
@@ -188,7 +189,8 @@ def _areas(figure: Any, ax: Any, about: Subject, u: Array, v: Array, rows: Any) 
     )
     for c in range(count):
         if (codes == c).any() and (codes != c).any():
-            ax.contour(u, v, codes == c, levels=[0.5], colors="#333333", linewidths=0.8)
+            lead = (codes == c) - 0.5 if scores is None else scores[:, c] - np.delete(scores, c, axis=1).max(axis=1)
+            ax.contour(u, v, lead.reshape(shape), levels=[0], colors="#333333", linewidths=0.8)
 
 
 def _points(ax: Any, about: Subject, points: Array, y: Array) -> None:

@@ -107,6 +107,12 @@ class Subject:
             raise ConfigError(f"{_kind(self.model)} has no predict_proba; this picture is of probabilities")
         return np.asarray(self.model.predict_proba(x))
 
+    def scores(self, x: Any) -> Array | None:
+        """Something that is largest for the predicted class [rows, classes], where the model has such."""
+        if isinstance(self.model, Module):
+            return outputs(self.model, x).astype(np.float64)
+        return self.probabilities(x) if hasattr(self.model, "predict_proba") else None
+
     def codes(self, y: Any) -> npt.NDArray[np.int64]:
         """Answers as places in `classes`."""
         assert self.classes is not None

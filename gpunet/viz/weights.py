@@ -230,6 +230,7 @@ def parameters(model: Any) -> Any:
             ax.annotate(f" {n:,}", (n, place), va="center", size=8.5)
         ax.set_yticks(places, labels)
         ax.margins(x=0.16)
+        ax.xaxis.set_major_formatter("{x:,.0f}")
         ax.set(xlabel="parameters", title=f"{total:,} parameters")
         ax.grid(axis="y", visible=False)
         figure.legend(loc="outside lower center", ncols=2)

@@ -2,7 +2,7 @@
 // The page of a graph: boxes laid out by dagre, layers that fold, a slider that goes forward and then backward.
 const data = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
-const READABLE = 0.8; // the smallest scale that nobody asked for
+const READABLE = 0.72; // the smallest scale that nobody asked for
 const MOST = 240; // boxes that dagre lays out without a wait
 const byId = (id) => document.getElementById(id);
 const canvas = document.createElement("canvas").getContext("2d");
@@ -85,7 +85,7 @@ class Pane {
   draw() {
     const { boxes, clusters, box } = this.seen();
     const g = new dagre.graphlib.Graph({ compound: clusters.length > 0, multigraph: true });
-    g.setGraph({ rankdir: "LR", nodesep: 16, ranksep: 36, edgesep: 10, marginx: 14, marginy: 14 });
+    g.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 20, edgesep: 8, marginx: 14, marginy: 14 });
     for (const c of clusters) g.setNode(c.id, {});
     for (const b of boxes) {
       b.lines = this.lines(b);
@@ -337,7 +337,7 @@ if (data.steps) {
 }
 byId("steps").addEventListener("change", (e) => { byId("program").hidden = !e.target.checked; panes.forEach((p) => p.fit()); });
 byId("notes").textContent = data.notes.join(" ");
-byId("detail").innerHTML = "<p>Choose a node to read what it computed and what came back. Layers open on click.</p><p>Keys: ← → step, space plays, f fits, + − zoom, Tab goes from node to node, Enter opens.</p>";
+byId("detail").innerHTML = "<p class='hint'>Choose a node to read what it computed and what came back. Layers open on click. Drag to move, wheel to zoom.</p><p class='hint'>Keys: ← → step, space plays, f fits, + − zoom, Tab goes from node to node, Enter opens.</p>";
 window.addEventListener("resize", () => panes.forEach((p) => p.fit(READABLE)));
 main.draw();
 go(main.last);
