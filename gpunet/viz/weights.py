@@ -113,55 +113,49 @@ def _after(net: Module, paths: list[str], first: Linear) -> str:
     return paths[at]
 
 
-def _show(ax: Any, image: Array, title: str, size: float = 8) -> None:
-    ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    ax.set_title(title, size=size, pad=2)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+def _tiled(images: Array, captions: list[str], columns: int, title: str, rows: Sequence[str] = ()) -> Any:
+    """Images in rows of one picture (an Axes for each would take seconds), a caption above each, a name for each row."""
+    height, width = images.shape[1:3]
+    zoom = max(1, 32 // max(height, width))  # so that a gap of a few pixels is a small one
+    images = images.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    height, width = images.shape[1:3]
+    gap_x, gap_y = round(0.14 * width), round(0.28 * height)
+    lines = math.ceil(len(images) / columns)
+    whole = np.full(
+        (lines * (height + gap_y), columns * (width + gap_x), *images.shape[3:]), np.nan if images.ndim == 3 else 1.0
+    )
+    inch = (0.95 if columns > 5 else 1.2) / width
+    with styled():
+        figure, ax = new_figure(0.5 + inch * whole.shape[1], 0.45 + inch * whole.shape[0])
+        for i, image in enumerate(images):
+            x, y = (i % columns) * (width + gap_x), (i // columns) * (height + gap_y) + gap_y
+            whole[y : y + height, x : x + width] = image
+            ax.text(x + width / 2, y - 0.05 * height, captions[i], ha="center", va="bottom", size=8)
+        for i, name in enumerate(rows):
+            y = i * (height + gap_y) + gap_y + height / 2
+            ax.text(-0.06 * width, y, name, ha="right", va="center", rotation=90, size=9)
+        ax.imshow(whole[:, : whole.shape[1] - gap_x], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        ax.axis("off")
+        figure.suptitle(title, size=10)
+    return figure
 
 
 def _one_a_class(images: Array, names: list[str]) -> Any:
-    columns = min(len(images), 5)
-    rows = math.ceil(len(images) / columns)
-    with styled():
-        figure, axes = new_figure(1.35 * columns, 0.6 + 1.5 * rows, rows, columns, squeeze=False)
-        for i, ax in enumerate(axes.flat):
-            _show(ax, images[i], f"class {names[i]}", 9) if i < len(images) else ax.set_visible(False)
-        figure.suptitle("the linear classifier: one template a class (white adds, black takes away)", size=10)
-    return figure
+    title = "the linear classifier: one template a class\n(white adds to its score, black takes away)"
+    return _tiled(images, [f"class {name}" for name in names], min(len(images), 5), title)
 
 
 def _of_all(images: Array, adds: Array, names: list[str], most: int) -> Any:
-    with styled():
-        figure, axes = new_figure(1.2 + 1.05 * most, 0.7 + 1.15 * len(names), len(names), most, squeeze=False)
-        for c, name in enumerate(names):
-            order = np.argsort(adds[:, c])[::-1][:most]
-            for ax, unit in zip(axes[c], order, strict=True):
-                _show(ax, images[unit], f"{adds[unit, c]:+.2f}".replace("-", "−"))
-            axes[c, 0].set_ylabel(f"class {name}", size=9)
-        figure.suptitle(
-            f"templates of the hidden layer ({len(images)} units), those first that add most to a class's score",
-            size=10,
-        )
-    return figure
+    order = np.argsort(adds, axis=0)[::-1][:most].T  # [classes, most]
+    captions = [f"{adds[unit, c]:+.2f}".replace("-", "−") for c, units in enumerate(order) for unit in units]
+    title = f"templates of the hidden layer ({len(images)} units),\nthose first that add most to a class's score"
+    return _tiled(images[order.ravel()], captions, most, title, [f"class {name}" for name in names])
 
 
 def _of_one(images: Array, adds: Array, name: str, most: int) -> Any:
     order = np.argsort(adds)[::-1][:most]
-    columns = min(5, len(order))
-    rows = math.ceil(len(order) / columns)
-    with styled():
-        figure, axes = new_figure(1.3 * columns, 0.7 + 1.45 * rows, rows, columns, squeeze=False)
-        for i, ax in enumerate(axes.flat):
-            if i < len(order):
-                _show(ax, images[order[i]], f"unit {order[i]}: {adds[order[i]]:+.2f}".replace("-", "−"))
-            else:
-                ax.set_visible(False)
-        figure.suptitle(f"what adds to the score of class {name}", size=10)
-    return figure
+    captions = [f"unit {unit}: {adds[unit]:+.2f}".replace("-", "−") for unit in order]
+    return _tiled(images[order], captions, min(5, len(order)), f"what adds to the score of class {name}")
 
 
 # ---------------------------------------------------------------- activation functions
