@@ -5,6 +5,7 @@ Every picture is a matplotlib Figure, made without a screen, of a run's director
 """
 
 from .curves import curves
+from .files import svg_of
 from .picture import Picture, graph, of_tensor
 from .plane import boundary, warped
 from .scores import calibration, confusion, importance, residuals
@@ -26,6 +27,7 @@ __all__ = [
     "of_tensor",
     "parameters",
     "residuals",
+    "svg_of",
     "sweep",
     "templates",
     "warped",

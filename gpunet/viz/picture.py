@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,10 @@ class Picture:
         if suffix not in (".svg", ".png", ".pdf"):
             raise ConfigError(f'save: "{file.name}": .html, .svg, .png, .pdf, .dot or .txt wanted')
         return save_figure(self.figure(), file)
+
+    def _repr_svg_(self) -> str | None:
+        """For viewers of notebooks that run no scripts; None where the packages for stills are not installed."""
+        return self.svg() if find_spec("dukpy") and find_spec("matplotlib") else None
 
     def _repr_html_(self) -> str:
         page = escape.escape(self.html(), quote=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..data.table import Column, Table
 from ..errors import ConfigError, DataError, did_you_mean
-from .style import COLOURS, look_of, new_figure, styled
+from .style import COLOURS, few_ticks, look_of, new_figure, styled
 from .subject import Subject, activations, columns_of, encoded, net_of, rows_of, sample, subject, table_like
 
 Array = npt.NDArray[Any]
@@ -81,6 +81,8 @@ def boundary(
             _points(ax, about, points, np.asarray(y)[rows])
         ax.set(xlabel=plane.labels[0], ylabel=plane.labels[1], title=title, xlim=(u[0], u[-1]), ylim=(v[0], v[-1]))
         ax.grid(False)
+        few_ticks(ax.xaxis)
+        few_ticks(ax.yaxis)
         said = [plane.note] if plane.note else []
         if len(rows) < rows_of(table):
             said.append(f"{len(rows):,} of {rows_of(table):,} rows are drawn")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from .. import metrics, rng
 from ..data.table import Column, Table
 from ..errors import ConfigError, ShapeError
-from .style import COLOURS, new_figure, styled
+from .style import COLOURS, few_ticks, new_figure, styled
 from .subject import Subject, columns_of, rows_of, sample, subject, table_like
 
 Array = npt.NDArray[Any]
@@ -68,8 +68,8 @@ def confusion(model: Any, x: Any, y: Any) -> Any:
         ax.set_xticks(
             range(0, k, step),
             labels[::step],
-            rotation=0 if max(map(len, labels)) <= 3 else 45,
-            ha="center" if max(map(len, labels)) <= 3 else "right",
+            rotation=0 if max(map(len, labels)) <= 6 else 45,
+            ha="center" if max(map(len, labels)) <= 6 else "right",
         )
         ax.set_yticks(range(0, k, step), labels[::step])
         ax.grid(False)
@@ -134,8 +134,16 @@ def residuals(model: Any, x: Any, y: Any) -> Any:
         left.legend(loc="upper left")
         right.hist(error, bins=40, color=COLOURS[0])
         right.axvline(0, color=COLOURS[1], lw=1.2)
-        right.set(xlabel="truth − prediction", ylabel="rows", title=f"RMSE {rmse:.4g}, mean error {error.mean():.3g}")
+        right.set(
+            xlabel="truth − prediction", ylabel="rows", title=f"RMSE {_plain(rmse)}, mean error {_plain(error.mean())}"
+        )
+        for axis in (left.xaxis, left.yaxis, right.xaxis):
+            few_ticks(axis)
     return figure
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def importance_of(model: Any, x: Any, y: Any, *, repeats: int = 5, seed: int = 0) -> tuple[list[str], Array, str]:

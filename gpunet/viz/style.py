@@ -55,6 +55,14 @@ def needed(name: str) -> Any:
         ) from None
 
 
+def few_ticks(axis: Any) -> None:
+    """At most six ticks, large numbers with k and M, so that labels do not run into each other."""
+    ticker = needed("matplotlib.ticker")
+    axis.set_major_locator(ticker.MaxNLocator(6))
+    if max(map(abs, axis.get_view_interval())) >= 10_000:
+        axis.set_major_formatter(ticker.EngFormatter(sep=""))
+
+
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **how: Any) -> tuple[Any, Any]:
     """A Figure that no window knows of (no pyplot, so that it works headless and leaks nothing), and its Axes."""
     figure = needed("matplotlib.figure").Figure(figsize=(width, height))

@@ -130,8 +130,8 @@ def subject(of: Any) -> Subject:
         from ..train.model import load
 
         of = load(of)
-    if hasattr(of, "model") and not hasattr(of, "predict"):  # a Trainer, a Run
-        of = of.model
+    if isinstance(getattr(of, "model", None), Module) or (hasattr(of, "model") and not hasattr(of, "predict")):
+        of = of.model  # of a Trainer, of a Run
     if isinstance(of, Module):
         width = _width(of)
         return Subject(of, "regression" if width == 1 else "classification", None if width == 1 else list(range(width)))
