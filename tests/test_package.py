@@ -77,7 +77,18 @@ def test_importing_gpunet_takes_less_than_a_tenth_of_a_second() -> None:
 # ---------------------------------------------------------------- what travels with it
 
 
-@pytest.mark.parametrize("name", ["py.typed", "_cpu.pyi", "data/digits.npz", "data/DIGITS.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "py.typed",
+        "_cpu.pyi",
+        "data/digits.npz",
+        "data/DIGITS.txt",
+        "viz/static/dagre.min.js",
+        "viz/static/dagre.LICENSE",
+        "viz/templates/report.html",
+    ],
+)
 def test_package_data(name: str) -> None:
     assert (PACKAGE / name).is_file()
 

@@ -367,28 +367,23 @@ def test_a_recorder_keeps_what_training_did(moons: Any) -> None:
 # ---------------------------------------------------------------- sweeps
 
 
-def test_more_neurons_separate_more_and_a_larger_lambda_smooths() -> None:
-    x, y = toys.moons(200, noise=0.3)
-    widths = viz.sweep(x, y, hidden=(3, 6, 20))
-    right = [one.right for one in widths.nets]
-    assert right == sorted(right) and right[-1] > right[0] + 0.05
-    assert (
-        widths.text.endswith("More neurons separate more.")
-        and f"{right[0]:.1%}, {right[1]:.1%}, {right[2]:.1%}" in widths.text
-    )
-    lambdas = viz.sweep(x, y, l2=(0.001, 0.01, 0.1))
-    turning, size = [one.turning for one in lambdas.nets], [one.size for one in lambdas.nets]
-    assert turning == sorted(turning, reverse=True) and turning[0] > turning[-1] + 90
-    assert (
-        size == sorted(size, reverse=True)
-        and "A larger λ gives a smoother boundary and smaller weights" in lambdas.text
-    )
-    fits(widths.figure)
-    fits(lambdas.figure)
+def test_a_sweep_draws_a_panel_for_each_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it finds is tested with the lecture's rows 15 and 16."""
+    monkeypatch.setattr("gpunet.viz.sweeps.EPOCHS", 2)
+    x, y = toys.moons(100, noise=0.3)
+    found = viz.sweep(x, y, hidden=(3, 20))
+    titles = [ax.get_title() for ax in found.figure.axes]
+    assert titles == [f"{n} hidden neurons: {one.right:.1%} right" for n, one in zip((3, 20), found.nets, strict=True)]
+    assert [one.net.widths for one in found.nets] == [(2, 3, 2), (2, 20, 2)]
+    fits(found.figure)
+    with pytest.raises(ConfigError, match="not both at once"):
+        viz.sweep(x, y, hidden=(3, 6), l2=(0.1, 0.2))
+    with pytest.raises(ConfigError, match=r"points \[n, 2\]"):
+        viz.sweep(x[:, :1], y)
 
 
 def test_the_text_of_a_sweep_says_so_when_it_is_not_so() -> None:
-    from gpunet.viz.sweep import Trained, _in_words
+    from gpunet.viz.sweeps import Trained, _in_words
 
     def nets(*rights: float) -> list[Trained]:
         return [Trained(3, 0.1 * (i + 1), nn.MLP(2, 2), r, 100 * r, r) for i, r in enumerate(rights)]
@@ -399,7 +394,7 @@ def test_the_text_of_a_sweep_says_so_when_it_is_not_so() -> None:
 
 def test_how_much_a_circle_turns() -> None:
     """A closed boundary turns by at least 360 degrees; a straight one not at all."""
-    from gpunet.viz.sweep import turning
+    from gpunet.viz.sweeps import turning
 
     class Circle(nn.Module):
         def forward(self, x: Any) -> Any:

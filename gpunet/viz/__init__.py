@@ -4,12 +4,12 @@ Nothing here is loaded by `import gpunet`; matplotlib, Jinja2 and dukpy (pip ins
 Every picture is a matplotlib Figure, made without a screen, of a run's directory, a net, a model or an estimator.
 """
 
-from .curves import curves
+from .learning import curves
 from .files import svg_of
 from .picture import Picture, graph, of_tensor
 from .plane import boundary, warped
 from .scores import calibration, confusion, importance, residuals
-from .sweep import Sweep, sweep
+from .sweeps import Sweep, sweep
 from .weights import Recorder, activation_functions, histograms, parameters, templates
 
 __all__ = [

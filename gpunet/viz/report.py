@@ -18,8 +18,8 @@ from ..data.table import Table
 from ..errors import ConfigError, FormatError
 from ..tabular import Encoder
 from ..train.model import Model, load
-from .curves import curves
 from .files import save_figure, svg_of, write
+from .learning import curves
 from .scores import calibration, confusion, importance, residuals
 from .style import needed
 from .subject import best_epoch, history, rows_of, sample, take
@@ -71,7 +71,7 @@ def of_directory(directory: str | os.PathLike[str], dataset: Dataset | None = No
     summary, environment = _json(path / "summary.json"), _json(path / "env.json")
     scores = {k.removeprefix("test."): v for k, v in summary.items() if k.startswith("test.")} or model.info.get("test")
     told = Told(model, path, str(directory), None, scores, summary.get("seconds"), environment=environment or None)
-    if not values:
+    if not any(values.values()):
         raise FormatError(f"{path / 'metrics.csv'}: no finished epoch")
     if dataset is not None:
         told.test = _test_rows(model, dataset)

@@ -31,7 +31,7 @@ def curves(*runs: Any, metrics: Sequence[str] | None = None, names: Sequence[str
     for metric in shown:
         if metric not in known:
             raise ConfigError(f'curves: no metric "{metric}" in these runs.{did_you_mean(metric, known)}')
-    if not shown:
+    if not any(values for one in found for values in one.values()):
         raise ConfigError("curves: these runs have no finished epoch")
     columns = min(len(shown), 3)
     rows = math.ceil(len(shown) / columns)
