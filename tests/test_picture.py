@@ -280,3 +280,18 @@ NUMBERS = [
 @pytest.mark.parametrize(("value", "text"), NUMBERS)
 def test_numbers_are_written_as_in_the_lecture(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_a_step_that_returns_nothing_is_drawn_to_the_state_it_changes() -> None:
+    w, rate = tensor([1.0, 2.0], requires_grad=True), 0.1
+
+    def step() -> None:
+        g = gpunet.grad((w * w).sum(), w)
+        w.assign(w - rate * g)
+
+    compiled = gpunet.compile(step)
+    picture = viz.graph(compiled)
+    assert w.tolist() == [1.0, 2.0]  # drawing it is not doing it
+    assert np.allclose(picture.record.gates[-1].value, [0.8, 1.6]) and picture.steps is not None
+    with pytest.raises(GraphError, match="computes nothing"):
+        viz.graph(lambda: None)

@@ -173,7 +173,10 @@ def record(
             made = Op.__call__(node.op, *[tensors[e] for e in node.inputs if e is not None], **node.settings)
             for i, t in enumerate(made if isinstance(made, tuple) else (made,)):
                 tensors[node, i] = t
-    out = tensors[graph.outs[0]]
+    ends = graph.ends()
+    if not ends:
+        raise GraphError("graph(): the function computes nothing: it returns no Tensor and changes no state")
+    out = tensors[ends[0]]
     notes = []
     if expected is not None and not np.array_equal(device.download(expected), out.numpy(), equal_nan=True):
         notes.append("Parameters have changed since this was computed: the values are those of now.")

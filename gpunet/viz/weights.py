@@ -14,6 +14,7 @@ from ..engine import Tensor, grad, tensor
 from ..errors import ConfigError, ShapeError
 from ..nn.layers import Linear
 from ..nn.module import Module
+from ..train.callbacks import Callback
 from .style import COLOURS, GRADIENT, VALUE, new_figure, styled
 from .subject import activations, encoded, net_of, sample
 
@@ -238,7 +239,7 @@ def _sized(module: Module) -> str:
 # ---------------------------------------------------------------- while it learns
 
 
-class Recorder:
+class Recorder(Callback):
     """A callback that keeps histograms of activations, gradients and updates of each layer, epoch by epoch.
 
         recorder = viz.Recorder(x[:256], y[:256])
@@ -278,11 +279,6 @@ class Recorder:
         """A few quantile points say as much as all values, and an epoch costs no memory to speak of."""
         cuts = np.quantile(values.astype(np.float64).ravel(), np.linspace(0, 1, 1001))
         self.values[what].setdefault(layer, []).append(cuts)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("on_"):
-            return lambda *_: None
-        raise AttributeError(f"Recorder has no attribute {name!r}")
 
 
 def histograms(recorder: Recorder) -> Any:
