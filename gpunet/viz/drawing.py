@@ -44,8 +44,13 @@ def figure(picture: Picture) -> Any:
             a, b = whose[wire.source], whose[item.number]
             if a != b:
                 folded = boxes[a].folded or boxes[b].folded
-                lines[a, b, 0 if folded else k] = "" if wire.product is None or folded else product(item, wire)
-    told = [(a, b, _wide(t, SIZE - 1.5) + 6 if t else 0, 14 if t else 0) for (a, b, _), t in lines.items()]
+                lines[a, b, 0 if folded else k] = (
+                    "" if wire.product is None or folded else "\n= ".join(product(item, wire).split(" = "))
+                )
+    told = [
+        (a, b, max(_wide(line, SIZE - 1.5) for line in t.split("\n")) + 6 if t else 0, 26 if t else 0)
+        for (a, b, _), t in lines.items()
+    ]
     placed = layout([box.size for box in boxes], told)
     with styled():
         return _drawn(boxes, list(lines.values()), placed, record.notes)

@@ -13,7 +13,7 @@ _RUN = """
 var structuredClone = function (x) { return JSON.parse(JSON.stringify(x)); };  // QuickJS has none
 var given = dukpy['given'];
 var g = new dagre.graphlib.Graph({multigraph: true});
-g.setGraph({rankdir: 'LR', nodesep: 14, ranksep: 34, edgesep: 8, marginx: 10, marginy: 10});
+g.setGraph({rankdir: 'LR', nodesep: 14, ranksep: 24, edgesep: 8, marginx: 10, marginy: 10});
 given.boxes.forEach(function (b, i) { g.setNode('n' + i, {width: b[0], height: b[1]}); });
 given.lines.forEach(function (l, i) {
   g.setEdge('n' + l[0], 'n' + l[1], {width: l[2], height: l[3], labelpos: 'c', minlen: 1}, 'e' + i);

@@ -167,7 +167,7 @@ picture = matrix(J, "the Jacobian of ReLU at 12 values from −1 to 1")""",
         "on the same rows.",
         """\
 nets = {"linear": nn.MLP(data.inputs, data.classes), "2-layer": nn.MLP(data.inputs, 100, data.classes)}
-fits = {name: Trainer(net, losses.cross_entropy, optim.AdamW(lr=2e-3), device="cpu", seed=0).fit(
+fits = {name: Trainer(net, losses.cross_entropy, optim.AdamW(lr=1e-3, schedule="one_cycle"), seed=0, device="cpu").fit(
     data.train, validation=data.test, epochs=data.epochs, show_progress=False) for name, net in nets.items()}
 print(*(f"{name}: {max(fit['val_accuracy']):.1%} of the test rows" for name, fit in fits.items()), sep="\\n")
 picture = viz.curves(*fits.values(), names=list(fits))""",
@@ -241,7 +241,7 @@ picture = found.figure""",
 
 @dataclass
 class Images:
-    """Images with classes, cut into rows to train on and rows to test on; values from 0 to 1."""
+    """Images with classes, cut into rows to train on and rows to test on; values with mean 0 and spread 1."""
 
     name: str
     train: tuple[Any, Any]
@@ -272,8 +272,8 @@ def images(dataset: Dataset) -> Images:
         parts = (x[rows], y[rows]), (x[others], y[others])
     else:
         parts = (x, y), (np.asarray(dataset.test_x), np.asarray(dataset.test_y, np.int64))
-    top = float(x.max()) or 1.0
-    train, test = ((a.astype(np.float32) / top, b) for a, b in parts)
+    mean, spread = parts[0][0].mean(dtype=np.float64), parts[0][0].std(dtype=np.float64) or 1.0
+    train, test = (((a.astype(np.float32) - mean) / spread, b) for a, b in parts)
     return Images(dataset.name, train, test, dataset.image_shape, names, epochs=15 if len(y) < 20_000 else 8)
 
 

@@ -17,6 +17,7 @@ function make(tag, attributes, parent, text) {
   if (parent) parent.appendChild(e);
   return e;
 }
+const labelWidth = (lines) => Math.max(...lines.map((line) => wide(line, 11)));
 const count = (n) => n.toLocaleString("en") + (n === 1 ? " node" : " nodes");
 const bracket = (text) => (text.startsWith("−") ? "(" + text + ")" : text);
 
@@ -101,11 +102,11 @@ class Pane {
       const a = boxes[box[from]], b = boxes[box[to]];
       if (a === b) return;
       const single = !a.group && !b.group, key = a.id + " " + b.id + (single ? " " + k : "");
-      const label = single && product ? this.items[to].gradient + " × " + bracket(local) + " = " + product : "";
+      const label = single && product ? [this.items[to].gradient + " × " + bracket(local), "= " + product] : null;
       if (!wires.has(key)) wires.set(key, { a: a.id, b: b.id, label, gates: [to] }); else wires.get(key).gates.push(to);
     });
     for (const [key, w] of wires)
-      g.setEdge(w.a, w.b, w.label ? { width: wide(w.label, 11) + 8, height: 16, labelpos: "c" } : {}, key);
+      g.setEdge(w.a, w.b, w.label ? { width: labelWidth(w.label) + 8, height: 30, labelpos: "c" } : {}, key);
     dagre.layout(g);
     this.paint(g, boxes, clusters, wires);
   }
@@ -127,8 +128,9 @@ class Pane {
       const path = make("path", { d: "M" + e.points.map((p) => p.x.toFixed(1) + " " + p.y.toFixed(1)).join("L"), "marker-end": "url(#" + arrow + ")" }, lines);
       const label = w.label ? make("g", { class: "wire" }, lines) : null;
       if (label) {
-        make("rect", { x: e.x - wide(w.label, 11) / 2 - 3, y: e.y - 8, width: wide(w.label, 11) + 6, height: 16 }, label);
-        make("text", { class: "wire", x: e.x, y: e.y }, label, w.label);
+        const width = labelWidth(w.label) + 4;
+        make("rect", { x: e.x - width / 2, y: e.y - 15, width, height: 30 }, label);
+        w.label.forEach((line, k) => make("text", { class: "wire", x: e.x, y: e.y - 7 + 14 * k }, label, line));
       }
       this.wires.push({ path, label, at: Math.min(...w.gates.map((i) => this.sends(i))), gates: w.gates });
     }
