@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("matplotlib", reason="matplotlib draws the pictures; it is not installed")
 
@@ -129,7 +131,7 @@ def test_curves_of_scikit_learns_net(moons: Any) -> None:
 
 BROKEN = [
     ("", "line 1"), ("a,b\n1,2\n", 'line 1: "epoch,loss'), ("epoch,loss\n1\n", "line 2: 1 fields, expected 2"),
-    ("epoch,loss\n1,x\n", '"x" under "loss"'),
+    ("epoch,loss,loss\n1,2,3\n", "line 1: a name is given twice"), ("epoch,loss\n1,x\n", '"x" under "loss"'),
 ]  # fmt: skip
 
 
@@ -138,6 +140,24 @@ def test_a_broken_metrics_file_is_named_by_its_line(tmp_path: Path, text: str, s
     (tmp_path / "metrics.csv").write_text(text)
     with pytest.raises(FormatError, match=said):
         viz.curves(tmp_path)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=80), st.text('epoch,los12.-e\n"\r x', max_size=60).map(lambda t: f"epoch,loss\n{t}".encode())
+    )
+)
+def test_whatever_metrics_csv_holds_it_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "metrics.csv"
+    file.write_bytes(content)
+    try:
+        found = history(file)
+    except FormatError as error:
+        assert "metrics.csv" in str(error)
+    else:
+        assert len({len(values) for values in found.values()}) <= 1
 
 
 def test_what_curves_cannot_draw() -> None:

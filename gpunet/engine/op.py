@@ -24,7 +24,7 @@ from .node import Node, Recorder, Spec, mode, set_mode
 from .tape import walk
 from .tensor import DEFAULT_DTYPE, Tensor
 
-SMALL = 4096  # elements of an input that the tape may hold for a drawing
+SMALL = 512  # elements of an input that the tape may hold for a drawing
 IN, OUT, IN_SHAPE, OUT_SHAPE, IN_DTYPE, ALL_SHAPES = range(6)  # what a parameter of a vjp can ask to be kept
 
 

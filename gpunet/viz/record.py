@@ -137,7 +137,8 @@ def _given(node: Node, i: int) -> Array:
             assert node.op is not None
             raise GraphError(
                 f"graph(): the values that went into {node.op.name} are gone. "
-                "Keep the batch in a variable as a Tensor, or draw the function: gpunet.viz.graph(f, x)"
+                "Call graph() before backward(), keep the batch in a variable as a Tensor, or draw the function: "
+                "gpunet.viz.graph(f, x)"
             )
     return np.asarray(array) if isinstance(array, np.generic) else array
 

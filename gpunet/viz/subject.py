@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,11 +48,16 @@ def _read_metrics(path: Path) -> dict[str, list[float]]:
     file = path / "metrics.csv" if path.is_dir() else path
     if not file.is_file():
         raise FormatError(f"{file}: no such file. A run's directory holds metrics.csv")
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.reader(lines))
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.reader(lines))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(f"{file}: not a CSV file in UTF-8 ({error})") from None
     if not rows or rows[0][:1] != ["epoch"]:
         raise FormatError(f'{file} line 1: "epoch,loss,..." expected, got {",".join(rows[0]) if rows else "nothing"!r}')
     found: dict[str, list[float]] = {name: [] for name in rows[0][1:]}
+    if len(found) != len(rows[0]) - 1:
+        raise FormatError(f"{file} line 1: a name is given twice: {','.join(rows[0])}")
     for number, row in enumerate(rows[1:], 2):
         if len(row) != len(rows[0]):
             raise FormatError(f"{file} line {number}: {len(row)} fields, expected {len(rows[0])} (as in line 1)")
@@ -66,13 +72,13 @@ def _read_metrics(path: Path) -> dict[str, list[float]]:
 def best_epoch(of: Any) -> int:
     """The epoch whose weights were kept, as far as that is known; else 0."""
     if isinstance(of, (str, os.PathLike)):
-        import json
-
         file = Path(of) / "summary.json"
         try:
-            return int(json.loads(file.read_text(encoding="utf-8")).get("best_epoch") or 0) if file.is_file() else 0
-        except (ValueError, AttributeError):
+            told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        except ValueError:
             return 0
+        best = told.get("best_epoch") if isinstance(told, dict) else None
+        return best if isinstance(best, int) else 0
     for holder in (of, getattr(of, "history", None), getattr(of, "history_", None)):
         if isinstance(getattr(holder, "best_epoch", None), int):
             return int(holder.best_epoch)  # type: ignore[union-attr]

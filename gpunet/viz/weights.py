@@ -21,6 +21,8 @@ from .subject import activations, encoded, net_of, sample
 Array = npt.NDArray[Any]
 
 
+MOST_LAYERS = 40  # that have a bar of their own
+
 # ---------------------------------------------------------------- templates
 
 
@@ -205,11 +207,14 @@ def _two_lines() -> list[Any]:
 
 
 def parameters(model: Any) -> Any:
-    """How many parameters each layer has: a bar a layer, weights and biases apart."""
+    """How many parameters each layer has: a bar a layer, weights and biases apart; of very many, by outermost module."""
     net = net_of(model)
     by_layer: dict[str, list[int]] = {}
-    for name, t in net.named_parameters():
+    named = list(net.named_parameters())
+    many = len({name.rpartition(".")[0] for name, _ in named}) > MOST_LAYERS
+    for name, t in named:
         layer, _, kind = name.rpartition(".")
+        layer = layer.partition(".")[0] if many else layer
         counts = by_layer.setdefault(layer or type(net).__name__, [0, 0])
         counts[0 if kind == "weight" else 1] += t.size
     modules = dict(net.modules())
