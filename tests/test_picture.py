@@ -171,7 +171,9 @@ def test_parameters_that_have_changed_since_are_said() -> None:
     assert "Parameters have changed" not in str(out.graph())  # bound anew: the old values are still there
     net.weight.pin().assign(tensor([[3.0], [4.0]]))
     out = net(x).sum()
+    before = out.graph()
     net.weight.assign(tensor([[5.0], [5.0]]))
+    assert before["weight"].value.tolist() == [[3.0], [4.0]]  # a picture stays as it is
     assert "Parameters have changed" in str(out.graph())
 
 
@@ -210,6 +212,13 @@ def test_losses_that_are_kept_hold_no_batch() -> None:
 def test_an_unknown_name_has_a_suggestion() -> None:
     with pytest.raises(ConfigError, match='nothing called "qq"'):
         first()["qq"]
+
+
+def test_settings_are_shown_unless_they_are_the_usual_ones() -> None:
+    x = tensor(np.ones((2, 3)), requires_grad=True)
+    picture = ops.relu(x.mean(axis=0)).sum().graph()
+    assert picture["mean"].settings == "axis=0" and picture["sum"].settings == ""
+    assert picture["activation"].settings == "act=relu"
 
 
 def test_integers_and_an_output_without_gradient() -> None:

@@ -205,7 +205,7 @@ def _leaves(graph: Graph, values: Mapping[Node, Array], device: Device) -> dict[
         value = values.get(node)
         if value is None:
             value = device.upload(np.full(spec.shape, node.settings.get("value", 0), spec.dtype))
-        t = Tensor(value, device)
+        t = Tensor(value.copy(), device)  # a picture stays as it is when training goes on
         t.requires_grad = spec.dtype.kind == "f" and (
             _wants(graph, node) if asked else "value" not in node.settings or node in graph.args
         )
@@ -258,6 +258,7 @@ def edge_of(t: Tensor) -> Edge:
 
 _NO_NODE = Node()
 _LONG = ("steps", "results", "split")  # of a chain
+_USUAL = {"act": "identity", "alpha": 0.0}  # settings without a default that say nothing if they are so
 
 
 def _gate(node: Node, tensors: dict[Edge, Tensor], found: dict[Edge, Tensor], number: dict[Node, int]) -> Item:
@@ -277,12 +278,8 @@ def _gate(node: Node, tensors: dict[Edge, Tensor], found: dict[Edge, Tensor], nu
             if i in products:
                 wire.product = products[i]
                 wire.local = locals_[i] if i in locals_ else _rule(node, i)
-    plain = (None, False, 0.0, "identity")
-    settings = ", ".join(
-        f"{k}={v}"
-        for k, v in node.settings.items()
-        if isinstance(v, (str, float, int, tuple)) and v not in plain and k not in _LONG
-    )
+    usual = {**_USUAL, **node.op.defaults}
+    settings = ", ".join(f"{k}={v}" for k, v in node.settings.items() if k not in _LONG and v != usual.get(k, ...))
     return Item(
         0, "", node.specs[0], node.op.name, look.sign, look.role, look.does, settings, out.numpy(),
         _array(arrived[0] if arrived[0] is not None else next((g for g in arrived if g is not None), None)),
