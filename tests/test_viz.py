@@ -295,6 +295,22 @@ def test_importance_finds_what_is_used(people: Any) -> None:
     fits(viz.importance(people.model, x, y))
 
 
+def test_names_with_dollars_are_no_formulas_and_many_rows_are_said() -> None:
+    class Sign:
+        classes_ = ("a$x_$", "$\\frac{")
+
+        def predict(self, x: Any) -> Any:
+            return np.where(np.asarray(x)[:, 0] > 0, *self.classes_)
+
+    x = RNG.normal(size=(12_000, 2))
+    y = Sign().predict(x)
+    figure = viz.confusion(Sign(), x, y)
+    assert set(Sign.classes_) <= set(texts(figure))
+    fits(figure)
+    assert viz.svg_of(viz.boundary(Sign(), x, y, names=["$1", "$2"])).startswith("<svg")
+    assert "on 10,000 of 12,000 rows" in " ".join(texts(viz.importance(Sign(), x, y, repeats=1)))
+
+
 def test_pictures_of_classes_and_of_values_are_not_mixed_up(people: Any) -> None:
     x, y = people.data.test
     with pytest.raises(ConfigError, match=r"viz\.confusion"):

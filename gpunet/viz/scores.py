@@ -175,6 +175,8 @@ def importance(model: Any, x: Any, y: Any, *, repeats: int = 5, most: int = 20, 
         ax.set_yticks(range(len(order)), labels)
         ax.axvline(0, color="#555555", lw=0.8)
         rest = f" (the {most} largest of {len(names)})" if len(names) > most else ""
+        total = rows_of(columns_of(x)[0])
+        rest += f", on {ROWS:,} of {total:,} rows" if total > ROWS else ""
         ax.set(xlabel=f"{name} lost when the column is shuffled", title=f"permutation importance{rest}")
         ax.grid(axis="y", visible=False)
     return figure

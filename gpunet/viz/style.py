@@ -30,6 +30,7 @@ _RC = {
     "axes.axisbelow": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
+    "text.parse_math": False,  # a column may be called "$" something
     "svg.fonttype": "none",
     "svg.hashsalt": "gpunet",  # equal pictures are equal files
 }
