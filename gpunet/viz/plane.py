@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..data.table import Column, Table
 from ..errors import ConfigError, DataError, did_you_mean
-from .style import COLOURS, few_ticks, look_of, new_figure, styled
+from .style import COLOURS, few_ticks, look_of, new_figure, shortened, styled
 from .subject import Subject, activations, columns_of, encoded, net_of, rows_of, sample, subject, table_like
 
 Array = npt.NDArray[Any]
@@ -69,7 +69,7 @@ def boundary(
         return _line(about, table, y, called[0], rows, title, ax)
     plane = _plane(table, called, columns)
     with styled():
-        figure, ax = (ax.figure, ax) if ax is not None else new_figure(5.6, 4.6)
+        figure, ax = (ax.figure, ax) if ax is not None else new_figure(5.4 + _legend_inches(about), 4.6)
         points = plane.points[rows]
         low, high = points.min(axis=0), points.max(axis=0)
         pad = 0.08 * np.where(high > low, high - low, 1.0)
@@ -127,7 +127,9 @@ def _components(values: Array, template: Any, numeric: list[int], text: list[str
     _, size, axes = np.linalg.svd(z[rows], full_matrices=False)
     share = size**2 / max(float((size**2).sum()), 1e-30)
     labels = tuple(f"principal component {i + 1} ({share[i]:.0%} of the variance)" for i in (0, 1))
-    note = f"text columns keep their most frequent value: {', '.join(text[:4])}" if text else ""
+    note = (
+        f"text columns keep their most frequent value: {', '.join(text[:4])}{', …' * (len(text) > 4)}" if text else ""
+    )
     points = z @ axes[:2].T
     return Plane((labels[0], labels[1]), points, note, template, mean, axes[:2] * spread, numeric)
 
@@ -195,6 +197,10 @@ def _areas(figure: Any, ax: Any, about: Subject, u: Array, v: Array, rows: Any) 
             ax.contour(u, v, lead.reshape(shape), levels=[0], colors="#333333", linewidths=0.8)
 
 
+def _legend_inches(about: Subject) -> float:
+    return 0.08 * max((min(len(str(c)), 20) for c in about.classes or ()), default=0)
+
+
 def _points(ax: Any, about: Subject, points: Array, y: Array) -> None:
     if about.task != "classification":
         ax.scatter(*points.T, c=y, cmap="cividis", s=14, edgecolors="white", linewidths=0.4)
@@ -204,7 +210,9 @@ def _points(ax: Any, about: Subject, points: Array, y: Array) -> None:
     for c, name in enumerate(about.classes):
         mine = codes == c
         if mine.any():
-            ax.scatter(*points[mine].T, s=18, edgecolors="#333333", linewidths=0.3, label=str(name), **look_of(c))
+            ax.scatter(
+                *points[mine].T, s=18, edgecolors="#333333", linewidths=0.3, label=shortened(name, 20), **look_of(c)
+            )
     if len(about.classes) <= 10:
         ax.legend(title="class", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
@@ -266,7 +274,7 @@ def warped(
     a = found[layer].numpy().astype(np.float64)
     project, labels = _projection(a, layer, units)
     with styled():
-        figure, ax = new_figure(5.8, 4.6)
+        figure, ax = new_figure(5.6 + _legend_inches(subject(model)), 4.6)
         if given.shape[1] == 2:
             _bent_lines(ax, net, given, layer, project)
         points = project(a)

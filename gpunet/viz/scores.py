@@ -10,7 +10,7 @@ import numpy.typing as npt
 from .. import metrics, rng
 from ..data.table import Column, Table
 from ..errors import ConfigError, ShapeError
-from .style import COLOURS, few_ticks, new_figure, styled
+from .style import COLOURS, few_ticks, new_figure, shortened, styled
 from .subject import Subject, columns_of, rows_of, sample, subject, table_like
 
 Array = npt.NDArray[Any]
@@ -45,9 +45,9 @@ def confusion(model: Any, x: Any, y: Any) -> Any:
     k = len(classes)
     counts = np.bincount(true * k + predicted, minlength=k * k).reshape(k, k)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    labels = [str(c) if len(str(c)) <= 14 else str(c)[:13] + "…" for c in classes]
+    labels = [shortened(c, 14) for c in classes]
     with styled():
-        side = min(max(3.6, 1.6 + 0.52 * k), 14)
+        side = min(max(3.6, 1.6 + 0.52 * k), 8.5)
         figure, ax = new_figure(side + 1.1, side)
         drawn = ax.imshow(share, cmap="cividis", vmin=0, vmax=1)
         if k <= 20:
@@ -75,7 +75,7 @@ def confusion(model: Any, x: Any, y: Any) -> Any:
         ax.grid(False)
         right = float((true == predicted).mean())
         ax.set(xlabel="predicted class", ylabel="true class", title=f"{right:.1%} of {len(true):,} rows are right")
-        figure.colorbar(drawn, ax=ax, label="share of the true class")
+        figure.colorbar(drawn, ax=ax, label="share of the true class", shrink=0.85, aspect=28)
     return figure
 
 
@@ -166,7 +166,7 @@ def importance(model: Any, x: Any, y: Any, *, repeats: int = 5, most: int = 20, 
     """What the score loses when a column's values are shuffled between rows: a bar a column, dots for the repeats."""
     names, lost, name = importance_of(model, x, y, repeats=repeats, seed=seed)
     order = np.argsort(lost.mean(axis=1))[::-1][:most][::-1]
-    labels = [names[k] if len(names[k]) <= 28 else names[k][:27] + "…" for k in order]
+    labels = [shortened(names[k], 28) for k in order]
     with styled():
         figure, ax = new_figure(6.4, 1.1 + 0.27 * len(order))
         ax.barh(range(len(order)), lost[order].mean(axis=1), color=COLOURS[5])

@@ -56,6 +56,12 @@ def needed(name: str) -> Any:
         ) from None
 
 
+def shortened(name: Any, most: int) -> str:
+    """A name that leaves room for the picture."""
+    text = str(name)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def few_ticks(axis: Any) -> None:
     """At most six ticks, large numbers with k and M, so that labels do not run into each other."""
     ticker = needed("matplotlib.ticker")
