@@ -227,6 +227,21 @@ def test_boundaries_of_other_libraries_models(moons: Any) -> None:
     assert "prediction" in texts(viz.boundary(values, moons[1], moons[1][:, 0]))
 
 
+def test_a_saved_model_of_pixels(tmp_path: Path) -> None:
+    data = digits()
+    named = Dataset("d", data.x[:300], data.y[:300], classes=list("abcdefghij"), image_shape=(8, 8))  # type: ignore[index]
+    one = train(named, recipe=Recipe(hidden=(8,), epochs=2), show_progress=False)
+    path, y = one.model.save(tmp_path / "best.gpunet"), np.array(list("abcdefghij"), object)[data.y[:300]]
+    for figure in (
+        viz.boundary(path, data.x[:300], y),
+        viz.warped(path, data.x[:300], y),
+        viz.boundary(path, data.x[:300], columns=[20, 28]),
+    ):
+        fits(figure)
+    assert {"a", "j"} <= set(texts(viz.boundary(path, data.x[:300], y)))
+    fits(viz.confusion(path, data.x[:300], y))
+
+
 def test_the_warped_space_is_what_the_layer_gives(moons: Any) -> None:
     trainer, x, y = moons
     figure = viz.warped(trainer, x, y, layer="0", units=(2, 5))

@@ -12,7 +12,18 @@ import numpy.typing as npt
 from ..data.table import Column, Table
 from ..errors import ConfigError, DataError, did_you_mean
 from .style import COLOURS, few_ticks, look_of, new_figure, shortened, styled
-from .subject import Subject, activations, columns_of, encoded, net_of, rows_of, sample, subject, table_like
+from .subject import (
+    Subject,
+    activations,
+    behind_pixels,
+    columns_of,
+    encoded,
+    net_of,
+    rows_of,
+    sample,
+    subject,
+    table_like,
+)
 
 Array = npt.NDArray[Any]
 POINTS = 2000  # rows that are drawn; more would only hide each other
@@ -21,7 +32,7 @@ GRID = 160
 
 @dataclass
 class Plane:
-    """Two directions through the data. `at(u, v)` gives rows for the model, `u, v` are where the data lie."""
+    """Two directions through the data: `points` are where the rows lie, `template` a row to copy all else from."""
 
     labels: tuple[str, str]
     points: Array
@@ -32,22 +43,19 @@ class Plane:
     numeric: list[int]
 
     def rows(self, uv: Array) -> Any:
+        """Rows for the model at points [n, 2] of the plane."""
         values = self.origin + uv @ self.directions
-        if isinstance(self.template, Table):
-            columns = []
-            for k, column in enumerate(self.template.columns):
-                if k in self.numeric:
-                    columns.append(
-                        Column(column.name, "numeric", np.ascontiguousarray(values[:, self.numeric.index(k)]))
-                    )
-                else:
-                    filled = np.empty(len(uv), object)
-                    filled[:] = column.values[0]
-                    columns.append(
-                        Column(column.name, column.kind, filled if column.kind == "text" else filled.astype(float))
-                    )
-            return Table(tuple(columns))
-        return values.astype(np.float32)
+        if not isinstance(self.template, Table):
+            return values.astype(np.float32)
+        columns = []
+        for k, column in enumerate(self.template.columns):
+            if k in self.numeric:
+                cells = np.ascontiguousarray(values[:, self.numeric.index(k)])
+            else:
+                cells = np.empty(len(uv), object)
+                cells[:] = column.values[0]
+            columns.append(Column(column.name, column.kind, cells))
+        return Table(tuple(columns))
 
 
 def boundary(
@@ -63,7 +71,8 @@ def boundary(
             default both, if there are two, and else the two principal components of the numeric ones.
         ax: matplotlib Axes to draw in. Returns the Figure.
     """
-    about, (table, called) = subject(model), columns_of(x, names)
+    about, x = behind_pixels(subject(model), x)
+    table, called = columns_of(x, names)
     rows = sample(rows_of(table), POINTS, seed)
     if len(called) == 1:
         return _line(about, table, y, called[0], rows, title, ax)

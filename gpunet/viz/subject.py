@@ -178,8 +178,17 @@ def outputs(net: Module, x: Any) -> Array:
     return z if z.ndim == 2 else z.reshape(len(z), -1)
 
 
+def behind_pixels(about: Subject, x: Any) -> tuple[Subject, Any]:
+    """A model of pixels takes whole numbers, and there are none on a plane: the net inside, and what it gets."""
+    model = getattr(about.model, "model_", about.model)
+    if not getattr(getattr(model, "encoder", None), "pixels", False):
+        return about, x
+    return Subject(model.net, about.task, about.classes), model.encode(x)
+
+
 def encoded(of: Any, x: Any) -> Array:
     """What the net inside gets for these rows."""
+    of = subject(of).model
     for holder in (of, getattr(of, "model_", None)):
         if hasattr(holder, "encode"):
             return np.asarray(holder.encode(x))  # type: ignore[union-attr]
