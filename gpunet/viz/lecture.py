@@ -169,7 +169,7 @@ picture = matrix(J, "the Jacobian of ReLU at 12 values from −1 to 1")""",
 nets = {"linear": nn.MLP(data.inputs, data.classes), "2-layer": nn.MLP(data.inputs, 100, data.classes)}
 fits = {name: Trainer(net, losses.cross_entropy, optim.AdamW(lr=1e-3, weight_decay=1.0, schedule="one_cycle"), device="cpu").fit(
     data.train, validation=data.test, epochs=data.epochs, show_progress=False) for name, net in nets.items()}
-print(*(f"{name}: {max(fit['val_accuracy']):.1%} of the test rows" for name, fit in fits.items()), sep="\\n")
+print(*(f"{name}: {fit['val_accuracy'][-1]:.1%} of the test rows" for name, fit in fits.items()), sep="\\n")
 picture = viz.curves(*fits.values(), names=list(fits))""",
     ),
     Row(
