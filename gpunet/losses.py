@@ -23,11 +23,7 @@ Loss = Callable[..., Tensor]
 
 
 def cross_entropy(
-    predictions: Tensor,
-    targets: Tensor,
-    *,
-    weight: Tensor | None = None,
-    label_smoothing: float = 0.0,
+    predictions: Tensor, targets: Tensor, *, weight: Tensor | None = None, label_smoothing: float = 0.0,
     class_weight: Tensor | None = None,
 ) -> Tensor:
     """-log softmax of the right class.

@@ -79,15 +79,8 @@ CASES: list[Case] = []
 
 
 def row(
-    op: str,
-    call: Callable[..., Any],
-    meaning: Callable[..., Any],
-    domains: str | tuple[Any, ...],
-    shapes: tuple[Any, ...],
-    *,
-    smooth: int = 2,
-    tolerance: float = 1,
-    note: str = "",
+    op: str, call: Callable[..., Any], meaning: Callable[..., Any], domains: str | tuple[Any, ...],
+    shapes: tuple[Any, ...], *, smooth: int = 2, tolerance: float = 1, note: str = "",
 ) -> None:
     listed = tuple(domains.split()) if isinstance(domains, str) else domains
     CASES.append(Case(op, call, meaning, listed, shapes, smooth, tolerance, note))

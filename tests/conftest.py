@@ -92,9 +92,7 @@ class StandInCupy:
 
     class cuda:
         runtime = SimpleNamespace(
-            getDeviceCount=lambda: 2,
-            runtimeGetVersion=lambda: 13000,
-            getDeviceProperties=lambda index: {"name": b"Stand-in %d" % index},
+            getDeviceCount=lambda: 2, runtimeGetVersion=lambda: 13000, getDeviceProperties=lambda index: {"name": b"Stand-in %d" % index}
         )
 
         class Device:

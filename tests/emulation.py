@@ -103,12 +103,7 @@ class EmulatedKernel:
         )
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
-        kind = (
-            self.name,
-            grid,
-            block,
-            tuple((a.shape, a.strides, a.data.ptr % 16) if isinstance(a, DeviceArray) else a for a in args),
-        )
+        kind = self.name, grid, block, tuple((a.shape, a.strides, a.data.ptr % 16) if isinstance(a, DeviceArray) else a for a in args)
 
         def run() -> None:
             seen = self.cupy.seen[kind]
@@ -215,7 +210,9 @@ class FakeCublasLt:
 
     def cublasLtMatrixLayoutCreate(self, made: Any, kind: Any, rows: Any, cols: Any, ld: Any) -> int:
         assert ld.value >= rows.value > 0 < cols.value
-        return self._new(made, kind="MatrixLayout", type=kind.value, rows=rows.value, cols=cols.value, ld=ld.value)
+        return self._new(
+            made, kind="MatrixLayout", type=kind.value, rows=rows.value, cols=cols.value, ld=ld.value
+        )
 
     def cublasLtMatmulPreferenceCreate(self, made: Any) -> int:
         return self._new(made, kind="MatmulPreference")
@@ -267,18 +264,14 @@ class FakeCublasLt:
     ) -> int:  # fmt: skip
         self._get(handle, "handle")
         asked, wish = self.algorithms[algorithm._obj.algorithm[0]]
-        assert asked == self._asked(description, a_layout, b_layout, c_layout, d_layout), (
-            "an algorithm of another product"
-        )
+        assert asked == self._asked(description, a_layout, b_layout, c_layout, d_layout), "an algorithm of another product"
         for pointer, attribute in ((a, 5), (b, 6), (c, 7), (d, 8)):
             assert pointer.value % wish[attribute] == 0, "an address less aligned than was promised"
         assert workspace.value % 16 == 0 and workspace_size.value >= self.needs
         assert (stream.value or 0) == self.cupy.stream.ptr, "another stream than the current one"
         assert alpha._obj.value == 1 and beta._obj.value == 0 and c.value == d.value
         told = dict(self._get(description, "MatmulDesc"))
-        A, B, D = (
-            Laid(p.value, self._get(q, "MatrixLayout")) for p, q in ((a, a_layout), (b, b_layout), (d, d_layout))
-        )
+        A, B, D = (Laid(p.value, self._get(q, "MatrixLayout")) for p, q in ((a, a_layout), (b, b_layout), (d, d_layout)))
         assert type(alpha._obj) is (ctypes.c_double if D.dtype == np.float64 else ctypes.c_float)
         assert all(m.told["type"] == COMPUTES[told["compute"]][0] for m in (A, B, D))
         assert A.count == B.count == D.count
@@ -301,9 +294,7 @@ class Laid:
         step = self.told.get(cublaslt.BATCH_STRIDE, 0)
         extent = (self.count - 1) * step + (cols - 1) * ld + rows
         memory = np.frombuffer((ctypes.c_char * (extent * size)).from_address(self.address), self.dtype)
-        return np.lib.stride_tricks.as_strided(
-            memory, (self.count, rows, cols), (step * size, size, ld * size), writeable=True
-        )
+        return np.lib.stride_tricks.as_strided(memory, (self.count, rows, cols), (step * size, size, ld * size), writeable=True)
 
 
 def multiply(told: dict[Any, Any], a: Laid, b: Laid, d: Laid) -> None:

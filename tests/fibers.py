@@ -104,7 +104,9 @@ class Library:
         check_arguments(name, signature, args)
         self._run(index, name, grid, block, signature, args, {}, order)
 
-    def checked(self, name: str, grid: Any, block: Any, args: Sequence[Any], *, orders: Sequence[int] = ORDERS) -> None:
+    def checked(
+        self, name: str, grid: Any, block: Any, args: Sequence[Any], *, orders: Sequence[int] = ORDERS
+    ) -> None:
         """Run in every order, on copies that end or begin at a page that nobody may touch; all must agree bit by bit."""
         index, signature = self.kernels[name.replace(" ", "")]
         check_arguments(name, signature, args)
@@ -120,9 +122,7 @@ class Library:
             finally:
                 with_guards.free()
             if seen is not None and found != seen:
-                raise KernelError(
-                    f"{name}: the result depends on the order of threads, or on what lies beside an array"
-                )
+                raise KernelError(f"{name}: the result depends on the order of threads, or on what lies beside an array")
             seen = found
         for e, content in zip(extents, seen or [], strict=True):
             if e.written:
@@ -178,9 +178,7 @@ def check_arguments(name: str, signature: str, args: Sequence[Any]) -> None:
         raise TypeError(f"{name} takes {len(signature) // 2} arguments, got {len(args)}")
     for i, (a, kind, code) in enumerate(zip(args, signature[::2], signature[1::2], strict=True)):
         if (kind != "v") != isinstance(a, np.ndarray) or (kind == "v" and not isinstance(a, np.generic)):
-            raise TypeError(
-                f"{name}, argument {i}: {'a scalar' if kind == 'v' else 'an array'} wanted, got {type(a).__name__}"
-            )
+            raise TypeError(f"{name}, argument {i}: {'a scalar' if kind == 'v' else 'an array'} wanted, got {type(a).__name__}")
         same_size = a.dtype.itemsize == np.dtype(TYPES.get(code, a.dtype)).itemsize
         same = a.dtype == TYPES.get(code, a.dtype) if code in "fd" and kind == "v" else same_size
         if not same:

@@ -254,6 +254,4 @@ def test_without_the_library_cupy_multiplies() -> None:
     cupy = EmulatedCupy(orders=())
     cuda = CUDA(0, cupy)
     seen = weights(train(cuda, rows=64, activation="relu"))
-    np.testing.assert_allclose(
-        seen, weights(train(CPU(native=False), rows=64, activation="relu")), rtol=1e-4, atol=1e-6
-    )
+    np.testing.assert_allclose(seen, weights(train(CPU(native=False), rows=64, activation="relu")), rtol=1e-4, atol=1e-6)

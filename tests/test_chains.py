@@ -251,9 +251,7 @@ def test_states_are_written_in_place_by_a_chain() -> None:
 
 
 @native
-@pytest.mark.parametrize(
-    "view", [lambda t: t[0], lambda t: t.T, lambda t: t[::-1]], ids=["row", "transposed", "backwards"]
-)
+@pytest.mark.parametrize("view", [lambda t: t[0], lambda t: t.T, lambda t: t[::-1]], ids=["row", "transposed", "backwards"])
 def test_what_is_read_through_a_view_as_well_is_not_written_over(view: Callable[[Tensor], Tensor]) -> None:
     def chained(x: Tensor) -> Tensor:
         t = x @ x

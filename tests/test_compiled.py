@@ -259,9 +259,7 @@ def test_what_every_processor_runs_has_no_avx_in_it() -> None:
     objects = sorted((Path(__file__).parents[1] / "build").glob("temp.*x86_64*/csrc/*.o"))
     common = [o for o in objects if not o.stem.endswith(("_avx2", "_avx512"))]
     if not common or shutil.which("objdump") is None:
-        pytest.skip(
-            "no objdump" if common else "no objects of an x86-64 build in build/ (an installed gpunet keeps none)"
-        )
+        pytest.skip("no objdump" if common else "no objects of an x86-64 build in build/ (an installed gpunet keeps none)")
 
     def wide_registers(o: Path) -> int:
         code = subprocess.run(["objdump", "-d", str(o)], capture_output=True, text=True, check=True).stdout

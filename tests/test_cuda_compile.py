@@ -60,9 +60,7 @@ def text_of(lib: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
     return buffer.raw[: size.value]
 
 
-def compile_by_nvrtc(
-    lib: ctypes.CDLL, text: str, file: str, names: list[str], arch: str
-) -> tuple[bytes, list[str], str]:
+def compile_by_nvrtc(lib: ctypes.CDLL, text: str, file: str, names: list[str], arch: str) -> tuple[bytes, list[str], str]:
     """The cubin, the mangled name of each kernel, as cupy.RawModule(name_expressions=...) has them, and the log."""
     program = ctypes.c_void_p()
     checked(lib, lib.nvrtcCreateProgram(ctypes.byref(program), text.encode(), file.encode(), 0, None, None))
@@ -84,9 +82,7 @@ def lowered(lib: ctypes.CDLL, program: ctypes.c_void_p, name: str) -> str:
 
 def assert_no_local_memory(report: str, kernels: int, apart: str = "$^") -> None:
     """No spills, and no stack but in the kernels whose mangled name `apart` finds."""
-    properties = (
-        r"properties for (\w+)\s[^\d]*(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
-    )
+    properties = r"properties for (\w+)\s[^\d]*(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
     found = re.findall(properties, report)
     assert len(found) >= kernels, report
     assert {frame[2:] for frame in found} == {("0", "0")}, report

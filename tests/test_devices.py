@@ -160,9 +160,7 @@ def test_out_of_memory_says_how_much_and_the_way_out() -> None:
 
     device = CUDA(0, StandInCupy(), kernels=False)
     failing(device.xp, "asarray", OutOfMemoryError("cudaErrorMemoryAllocation"))
-    with pytest.raises(
-        DeviceError, match=r"cuda:0: out of memory: 8\.0 MiB wanted, 3,072\.0 of 4,096\.0 MiB free. Use a smaller"
-    ):
+    with pytest.raises(DeviceError, match=r"cuda:0: out of memory: 8\.0 MiB wanted, 3,072\.0 of 4,096\.0 MiB free. Use a smaller"):
         device.upload(np.zeros(1 << 20))
     failing(device.xp, "empty", OutOfMemoryError())
     with pytest.raises(DeviceError, match="out of memory") as caught:

@@ -255,11 +255,7 @@ def test_an_inner_result_that_is_read_elsewhere_is_not_fused_away() -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 512, 513, 1100])
 def test_layers_that_nobody_else_reads_are_one_call_with_the_same_bits(rows: int) -> None:
-    net = (
-        nn.Sequential(nn.MLP(5, 33, 17, 8, activation="gelu"), nn.MLP(8, 300, 4, activation="relu"))
-        .initialize(0)
-        .eval()
-    )
+    net = nn.Sequential(nn.MLP(5, 33, 17, 8, activation="gelu"), nn.MLP(8, 300, 4, activation="relu")).initialize(0).eval()
     x = tensor(np.random.default_rng(0).standard_normal((rows, 5)).astype(np.float32))
     run = compile(lambda x: net(x))
     with no_grad():
@@ -307,13 +303,8 @@ def test_a_graph_is_drawn() -> None:
         lines = graph.dot().splitlines()
         assert lines[0] == "digraph {" and lines[-1] == "}" and all(line.endswith(";") for line in lines[1:-1])
         assert sum("shape=box" in line for line in lines) == len(graph.nodes)
-        assert (
-            sum(line.startswith('  "arg0" -> "%') for line in lines) == 1
-            and sum("shape=ellipse" in line for line in lines) == 1
-        )
-        assert (
-            sum("shape=cylinder" in line for line in lines) == 2 and sum("style=dashed" in line for line in lines) == 1
-        )
+        assert sum(line.startswith('  "arg0" -> "%') for line in lines) == 1 and sum("shape=ellipse" in line for line in lines) == 1
+        assert sum("shape=cylinder" in line for line in lines) == 2 and sum("style=dashed" in line for line in lines) == 1
         assert sum(line.endswith('-> "out0";') for line in lines) == 1
 
 

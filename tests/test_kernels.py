@@ -157,28 +157,7 @@ def test_pow_is_within_two_ulp(dtype: Any) -> None:
     assert_within_two_ulp(out, np.power(x.astype(np.longdouble), y.astype(np.longdouble)))
 
 
-ENDS = [
-    np.nan,
-    np.inf,
-    -np.inf,
-    0,
-    -0.0,
-    1,
-    -1,
-    2,
-    -2,
-    3,
-    -3,
-    0.5,
-    -0.5,
-    2.5,
-    -2.5,
-    1e30,
-    -1e30,
-    2.0**24 + 2,
-    2.0**60,
-    1 + 2e-7,
-]
+ENDS = [np.nan, np.inf, -np.inf, 0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 2.5, -2.5, 1e30, -1e30, 2.0**24 + 2, 2.0**60, 1 + 2e-7]
 
 
 @pytest.mark.parametrize(("name", "reference"), [("pow", np.power), ("mod", np.remainder)])

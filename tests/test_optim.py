@@ -523,23 +523,13 @@ RULES = [{"match": "*.bias", "lr_factor": 0.3, "weight_decay": 0.0}]
 
 
 @given(
-    name=st.sampled_from(FIRST_ORDER),
-    schedule=st.sampled_from([None, *SCHEDULES]),
-    decay=st.sampled_from([None, "flat_cos"]),
-    clip=st.sampled_from([None, 0.05]),
-    dtype=st.sampled_from([np.float32, np.float64]),
-    before=st.integers(0, 7),
-    after=st.integers(1, 7),
+    name=st.sampled_from(FIRST_ORDER), schedule=st.sampled_from([None, *SCHEDULES]),
+    decay=st.sampled_from([None, "flat_cos"]), clip=st.sampled_from([None, 0.05]),
+    dtype=st.sampled_from([np.float32, np.float64]), before=st.integers(0, 7), after=st.integers(1, 7),
     native=st.booleans(),  # the same as not, where the kernels are not built
 )
 def test_restored_and_continued_is_never_stopped(
-    name: str,
-    schedule: str | None,
-    decay: str | None,
-    clip: float | None,
-    dtype: Any,
-    before: int,
-    after: int,
+    name: str, schedule: str | None, decay: str | None, clip: float | None, dtype: Any, before: int, after: int,
     native: bool,
 ) -> None:
     device = CPUS[native]

@@ -304,3 +304,12 @@ def test_a_step_that_returns_nothing_is_drawn_to_the_state_it_changes() -> None:
     assert np.allclose(picture.record.gates[-1].value, [0.8, 1.6]) and picture.steps is not None
     with pytest.raises(GraphError, match="computes nothing"):
         viz.graph(lambda: None)
+
+
+def test_a_module_that_returns_several_tensors_is_called_as_before() -> None:
+    class Both(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+            return x + 1, x * 2
+
+    one, two = Both()(leaf(3.0))
+    assert (one.item(), two.item()) == (4.0, 6.0)

@@ -151,9 +151,7 @@ def test_threads_train_side_by_side_and_in_nobodys_way() -> None:
 def test_a_net_learns_and_the_history_tells_it() -> None:
     trainer = made(optimizer=optim.AdamW(lr=0.05))
     history = trainer.fit((X, Y), validation=0.25, epochs=30, batch_size=16, **QUIET)
-    assert list(history) == ["loss", "accuracy", "val_loss", "val_accuracy"] and {len(v) for v in history.values()} == {
-        30
-    }
+    assert list(history) == ["loss", "accuracy", "val_loss", "val_accuracy"] and {len(v) for v in history.values()} == {30}
     assert history["val_accuracy"][history.best_epoch - 1] == max(history["val_accuracy"]) > 0.85
     assert history.epochs == 30 and history.stopped == "finished" and history.monitor == "val_accuracy"
     assert history.seconds > 0 and history.rows_per_second > 0 and history.at(1)["loss"] == history["loss"][0]

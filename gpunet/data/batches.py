@@ -40,9 +40,7 @@ class Batches:
     def shuffle(self, epoch: int) -> None:
         """The order of this epoch: from the seed and the epoch alone."""
         order = rng.permutation(self.rows, seed=self.seed, stream=rng.stream("shuffle"), step=epoch)
-        self.order.value[...] = self.device.upload(
-            order
-        )  # in place: a program that holds the array has nothing to adopt
+        self.order.value[...] = self.device.upload(order)  # in place: a program that holds the array has nothing to adopt
         self.rewind()
 
     def rewind(self) -> None:

@@ -38,7 +38,9 @@ class CUDA(Device):
             with self._device:
                 self.workspace = cupy.empty(cublaslt.WORKSPACE, np.uint8)
                 self.launcher = Launcher(cupy, self._device)
-                self.products = cublaslt.NoProducts() if lt is None else cublaslt.Products(lt, cupy, self.workspace)
+                self.products = (
+                    cublaslt.NoProducts() if lt is None else cublaslt.Products(lt, cupy, self.workspace)
+                )
             self.kernels = {name: partial(kernel, self) for name, kernel in KERNELS.items()}
 
     # ------------------------------------------------------------------ what kernels need

@@ -220,9 +220,7 @@ def _axes(ndim: int, axis: Any) -> list[int]:
     return sorted(a % ndim for a in given) if ndim else []
 
 
-def reduce(
-    cuda: CUDA, out: Any, x: Any, *, join: str, axis: Any = None, keepdims: bool = False, mean: bool = False
-) -> Any:
+def reduce(cuda: CUDA, out: Any, x: Any, *, join: str, axis: Any = None, keepdims: bool = False, mean: bool = False) -> Any:
     axes = _axes(x.ndim, axis)
     if not is_float(out, x) or (axes and axes != list(range(axes[0], axes[-1] + 1))):
         return NotImplemented
@@ -346,7 +344,9 @@ def pick(cuda: CUDA, out: Any, x: Any, t: Any) -> Any:
 def one_hot(cuda: CUDA, out: Any, t: Any, *, n: int, dtype: Any) -> Any:
     if not is_float(out) or not is_index(t):
         return NotImplemented
-    cuda.launcher.flat("rows", f"one_hot<{c_name(out)}, {c_name(t)}>", out.size, out, t, np.int64(t.size), np.int64(n))
+    cuda.launcher.flat(
+        "rows", f"one_hot<{c_name(out)}, {c_name(t)}>", out.size, out, t, np.int64(t.size), np.int64(n)
+    )
     cuda.raise_beyond("one_hot", n)
     return None
 

@@ -44,7 +44,9 @@ class Compiled:
     executor: "native" (C++ runs the calls), "python", or "auto": native where the device has it.
     """
 
-    def __init__(self, fn: Callable[..., Any], *, dtype: npt.DTypeLike | None = None, executor: str = "auto") -> None:
+    def __init__(
+        self, fn: Callable[..., Any], *, dtype: npt.DTypeLike | None = None, executor: str = "auto"
+    ) -> None:
         if executor not in EXECUTORS:
             raise ConfigError(f"compile: no executor {executor!r}.{did_you_mean(executor, EXECUTORS)}")
         self.fn, self.executor = fn, executor
@@ -88,9 +90,7 @@ class Compiled:
         """An argument that is no Tensor: floats become `dtype`, integers and booleans stay as they are."""
         array = np.asarray(given)
         if array.dtype.kind not in "fiub":
-            raise DTypeError(
-                f"a compiled function takes Tensors and arrays of numbers, got {type(given).__name__} of {array.dtype}"
-            )
+            raise DTypeError(f"a compiled function takes Tensors and arrays of numbers, got {type(given).__name__} of {array.dtype}")
         device = getattr(self.fn, "device", None) or select.device("cpu")
         return Tensor(device.upload(array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array), device)
 

@@ -72,7 +72,11 @@ class Program:
             if root.array is not None and not at and root.array.shape == spec.shape:
                 self.arrays[node, i] = root.array
             else:
-                memory = self.arena[root.offset :] if root.array is None else root.array.reshape(-1).view(np.uint8)
+                memory = (
+                    self.arena[root.offset :]
+                    if root.array is None
+                    else root.array.reshape(-1).view(np.uint8)
+                )
                 stretch = memory[at : at + math.prod(spec.shape) * spec.dtype.itemsize]
                 self.arrays[node, i] = stretch.view(spec.dtype).reshape(spec.shape)
         outs = tuple(self.arrays[node, i] for i in range(len(node.specs)))

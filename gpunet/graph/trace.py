@@ -14,12 +14,7 @@ from ..errors import ShapeError
 from . import show
 
 STATES = threading.RLock()  # held while states are not what they seem: traced, or moving into a program's memory
-_OF_A_STATE = (
-    "spec",
-    "requires_grad",
-    "device",
-    "version",
-)  # another one of these needs another trace; its values do not
+_OF_A_STATE = ("spec", "requires_grad", "device", "version")  # another one of these needs another trace; its values do not
 
 
 class Graph(Recorder):

@@ -42,14 +42,7 @@ class Module:
     def __new__(cls, *_: Any, **__: Any) -> Module:
         self = super().__new__(cls)
         vars(self).update(
-            _declared={},
-            _training=True,
-            _parent=None,
-            _name="",
-            _seed=0,
-            _dtype=DEFAULT_DTYPE,
-            _device=None,
-            _form=object(),
+            _declared={}, _training=True, _parent=None, _name="", _seed=0, _dtype=DEFAULT_DTYPE, _device=None, _form=object()
         )
         return self
 
@@ -241,8 +234,9 @@ class Module:
         if self._declared:
             self.root.initialize()
         out = self.forward(x)
-        if out.node is not None and out.node.maker is None and out.node.op is not None:
-            out.node.maker = self
+        node = out.node if out.__class__ is Tensor else None  # a module of the user's may return several
+        if node is not None and node.maker is None and node.op is not None:
+            node.maker = self
         if mode.trace is not None:
             mode.trace.guard(self, "_form", self._form)
         for watch in _watchers:

@@ -14,23 +14,8 @@ from .rules import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop
 from .schedules import Schedule
 
 __all__ = [
-    "LBFGS",
-    "OPTIMIZERS",
-    "SGD",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Lion",
-    "NAdam",
-    "Optimizer",
-    "RMSprop",
-    "Schedule",
-    "WeightAverage",
-    "clip_by_norm",
-    "clip_by_value",
-    "get",
-    "global_norm",
-    "schedules",
+    "LBFGS", "OPTIMIZERS", "SGD", "Adagrad", "Adam", "AdamW", "Lion", "NAdam", "Optimizer", "RMSprop", "Schedule",
+    "WeightAverage", "clip_by_norm", "clip_by_value", "get", "global_norm", "schedules",
 ]
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {c.name: c for c in (SGD, Adagrad, RMSprop, Adam, AdamW, NAdam, Lion, LBFGS)}

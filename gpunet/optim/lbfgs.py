@@ -47,14 +47,8 @@ class LBFGS(Optimizer):
     max_evaluations = Setting("[1, inf)")
 
     def __init__(
-        self,
-        params: Iterable[Any] | None = None,
-        *,
-        lr: float = 1.0,
-        history_size: int = 10,
-        tolerance: float = 1e-7,
-        max_evaluations: int = 25,
-        **common: Any,
+        self, params: Iterable[Any] | None = None, *, lr: float = 1.0, history_size: int = 10, tolerance: float = 1e-7,
+        max_evaluations: int = 25, **common: Any,
     ) -> None:
         senseless = ("schedule", "weight_decay_schedule", "clip_norm", "clip_value")
         refused = [name for name in senseless if common.get(name) is not None]

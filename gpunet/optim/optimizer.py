@@ -52,16 +52,9 @@ class Optimizer(Settings):
     full_batch: ClassVar[bool] = False
 
     def __init__(
-        self,
-        params: Iterable[Any] | None = None,
-        *,
-        lr: float,
-        weight_decay: float = 0.0,
-        groups: Iterable[Mapping[str, Any]] = (),
-        schedule: ScheduleLike = None,
-        weight_decay_schedule: ScheduleLike = None,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
+        self, params: Iterable[Any] | None = None, *, lr: float, weight_decay: float = 0.0,
+        groups: Iterable[Mapping[str, Any]] = (), schedule: ScheduleLike = None,
+        weight_decay_schedule: ScheduleLike = None, clip_norm: float | None = None, clip_value: float | None = None,
     ) -> None:
         super().__init__()
         self.lr, self.weight_decay, self.clip_norm, self.clip_value = lr, weight_decay, clip_norm, clip_value

@@ -59,13 +59,7 @@ class RMSprop(Optimizer):
     momentum = Setting("[0, 1)")
 
     def __init__(
-        self,
-        params: Params = None,
-        *,
-        lr: float = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        momentum: float = 0.0,
+        self, params: Params = None, *, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(params, lr=lr, **common)
@@ -128,15 +122,8 @@ class NAdam(WithBetas):
     momentum_decay = Setting("[0, inf)")
 
     def __init__(
-        self,
-        params: Params = None,
-        *,
-        lr: float = 2e-3,
-        betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
-        momentum_decay: float = 4e-3,
-        decoupled_weight_decay: bool = False,
-        **common: Any,
+        self, params: Params = None, *, lr: float = 2e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8,
+        momentum_decay: float = 4e-3, decoupled_weight_decay: bool = False, **common: Any,
     ) -> None:
         self.decoupled_weight_decay = bool(decoupled_weight_decay)
         super().__init__(params, lr=lr, betas=betas, **common)

@@ -163,12 +163,8 @@ class Plateau(Schedule):
 
     def __post_init__(self) -> None:
         _check(
-            self,
-            patience=self.patience >= 0,
-            gamma=0 < self.gamma < 1,
-            mode=self.mode in ("min", "max"),
-            min_delta=self.min_delta >= 0,
-            min_factor=0 <= self.min_factor <= 1,
+            self, patience=self.patience >= 0, gamma=0 < self.gamma < 1, mode=self.mode in ("min", "max"),
+            min_delta=self.min_delta >= 0, min_factor=0 <= self.min_factor <= 1,
         )
 
     def factor(self, t: npt.ArrayLike) -> Array:

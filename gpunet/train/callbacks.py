@@ -146,9 +146,7 @@ class Bar(Callback):
     def _draw(self, trainer: Training) -> None:
         """80 columns hold the loss, the last metric and the best epoch; the history has the rest."""
         shown = dict([*self.logs.items()][:1] + [*self.logs.items()][-1:])
-        text = "  ".join(
-            [f"{compact(trainer.speed)} rows/s", *(f"{name} {value:.3g}" for name, value in shown.items())]
-        )
+        text = "  ".join([f"{compact(trainer.speed)} rows/s", *(f"{name} {value:.3g}" for name, value in shown.items())])
         text += f" ★ {trainer.best_epoch}" if trainer.best_epoch else ""
         epoch = f"{trainer.epoch}/{trainer.epochs}"
         self.progress.update(self.task, completed=trainer.step, epoch=epoch, figures=text)
