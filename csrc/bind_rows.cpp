@@ -65,6 +65,13 @@ py::object gather(py::handle out_handle, py::handle x_handle, const Array& rows)
   return done();
 }
 
+long slice_start(long at, long size, long length) {
+  if (at < 0 || at + size > length)
+    throw py::index_error("slice_rows: rows " + std::to_string(at) + " to " + std::to_string(at + size - 1) + " of " +
+                          std::to_string(length));
+  return at;
+}
+
 py::object slice_rows(py::handle out_handle, py::handle x_handle, py::handle cursor) {
   const Array out(out_handle), x(x_handle), at(cursor);
   if (at.rank != 0 || (at.data && at.type != Type::int64 && at.type != Type::int32)) return declined();
@@ -74,12 +81,31 @@ py::object slice_rows(py::handle out_handle, py::handle x_handle, py::handle cur
   const char* first = x.as<char>();
   const Whole start(cursor);
   launch(kernels().copy, {out.as<char>(), first, 1, out.size * out.item, 0, 0}, kCheap / 4 * out.size * out.item,
-         [=](Copy& c) {
-           const long at = start;
-           if (at < 0 || at + size > length)
-             throw py::index_error("slice_rows: rows " + std::to_string(at) + " to " + std::to_string(at + size - 1) +
-                                   " of " + std::to_string(length));
-           c.x = first + at * bytes;
+         [=](Copy& c) { c.x = first + slice_start(start, size, length) * bytes; });
+  return done();
+}
+
+// The rows order[start..] of x and y.
+py::object gather_two(py::handle out_x_handle, py::handle out_y_handle, py::handle x_handle, py::handle y_handle,
+                      const Array& order, py::handle cursor, long size) {
+  const Array out_x(out_x_handle), out_y(out_y_handle), x(x_handle), y(y_handle), at(cursor);
+  if (!is_index(order) || order.rank != 1 || at.rank != 0 || (at.data && at.type != Type::int64 && at.type != Type::int32))
+    return declined();
+  if (!same_dtype(out_x_handle, x_handle) || !same_dtype(out_y_handle, y_handle)) return declined();
+  for (const auto& [out, in] : {std::pair{&out_x, &x}, std::pair{&out_y, &y}})
+    if (!usable_bytes(*out, *in) || in->rank < 1 || out->rank != in->rank || out->shape[0] != size ||
+        !std::equal(in->shape + 1, in->shape + in->rank, out->shape + 1))
+      return declined();
+  if (!overlap_allowed({&out_x, &out_y}, {&x, &y, &order, &at})) return declined();
+  const Index index = index_of(order);
+  const long bytes_x = row_size(x) * x.item, bytes_y = row_size(y) * y.item, length = order.size;
+  const long fewest = std::min(x.shape[0], y.shape[0]);
+  const Whole start(cursor);
+  launch(kernels().gather_two,
+         {{out_x.as<char>(), x.as<char>(), index, size, bytes_x}, {out_y.as<char>(), y.as<char>(), index, size, bytes_y}},
+         kCheap / 4 * size * (bytes_x + bytes_y), [=](GatherTwo& g) {
+           g.first.rows = g.second.rows = index.from(slice_start(start, size, length));
+           InRange{"gather", false, g.first.rows, size, fewest}(g);
          });
   return done();
 }
@@ -188,6 +214,11 @@ void bind_rows(py::module_& m) {
         arg("rows"));
   m.def("slice_rows", [](handle out, handle x, handle start, handle) { return slice_rows(out, x, start); }, arg("out"),
         arg("x"), arg("start"), kw_only(), arg("size"));  // size is out's length
+  m.def("gather_two",
+        [](handle out_x, handle out_y, handle x, handle y, handle order, handle start, long size) {
+          return gather_two(out_x, out_y, x, y, order, start, size);
+        },
+        arg("out_x"), arg("out_y"), arg("x"), arg("y"), arg("order"), arg("start"), kw_only(), arg("size"));
   m.def("pick", [](handle out, handle x, handle t) { return pick(out, x, t); }, arg("out"), arg("x"), arg("t"));
   m.def("one_hot", [](handle out, handle t, handle, handle) { return one_hot(out, t); }, arg("out"), arg("t"),
         kw_only(), arg("n"), arg("dtype"));  // as out has them

@@ -21,6 +21,9 @@ struct Index {
   long long operator[](long i) const {
     return wide ? static_cast<const long long*>(data)[i] : static_cast<const int*>(data)[i];
   }
+  Index from(long start) const {
+    return {static_cast<const char*>(data) + start * long(wide ? sizeof(long long) : sizeof(int)), wide};
+  }
   // Whether the first n are all within [0, length).
   bool within(long n, long length) const {
     return wide ? all_below(static_cast<const unsigned long long*>(data), n, length)
@@ -120,6 +123,7 @@ template <class T> struct Dropout {
 };
 
 struct Gather { char* out; const char* x; Index rows; long n, row_bytes; };
+struct GatherTwo { Gather first, second; };
 struct Pick { char* out; const char* x; Index columns; long rows, cols, item; };
 template <class T> struct OneHot { T* out; Index columns; long rows, cols; };
 struct Copy { char* out; const char* x; long rows, bytes, out_row, x_row; };  // rows of so many bytes, so far apart
@@ -189,6 +193,7 @@ template <class T> struct Table {
 struct Kernels {
   const char* name;
   Kernel<Gather> gather;
+  Kernel<GatherTwo> gather_two;
   Kernel<Pick> pick;
   Kernel<Copy> copy;
   Both<std::int64_t> i64;

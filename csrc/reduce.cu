@@ -51,11 +51,6 @@ template <class T> __global__ void check_finite(const T* x, long long size, Cont
   if (!fine) control->go = 0;
 }
 
-// A step is done.
-template <class T> __global__ void count_step(T* control) {
-  if (!stopped(control)) ++control->done;
-}
-
 }  // namespace gpunet
 
 #define GPUNET_ROW(F, T)                            \
@@ -67,4 +62,3 @@ GPUNET_ROW(Smallest, float) GPUNET_ROW(Smallest, double)
 #undef GPUNET_ROW
 GPUNET_KERNEL(gpunet::check_finite<float>)
 GPUNET_KERNEL(gpunet::check_finite<double>)
-GPUNET_KERNEL(gpunet::count_step<gpunet::Control>)

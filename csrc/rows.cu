@@ -32,6 +32,21 @@ __global__ void slice_rows(W* out, const W* x, const I* start, long long n, long
   for (long long k = first_one(); k < n; k += all_threads()) out[k] = x[first * width + k];
 }
 
+// The rows order[*start + i] of two tables, of x_width and y_width words W; a block for each row.
+template <class W, class I>
+__global__ void gather_two(W* out_x, W* out_y, const W* x, const W* y, const I* order, const I* start, long long n,
+                           long long order_length, long long x_width, long long y_width, long long length,
+                           Control* control) {
+  const long long first = *start;
+  if (stopped(control) || stops_beyond(first, order_length - n + 1, control)) return;
+  for (long long i = blockIdx.x; i < n; i += gridDim.x) {
+    const long long row = order[first + i];
+    if (stops_beyond(row, length, control)) return;
+    for (long long j = threadIdx.x; j < x_width; j += blockDim.x) out_x[i * x_width + j] = x[row * x_width + j];
+    for (long long j = threadIdx.x; j < y_width; j += blockDim.x) out_y[i * y_width + j] = y[row * y_width + j];
+  }
+}
+
 // out[i] = x[i, columns[i]].
 template <class W, class I>
 __global__ void pick(W* out, const W* x, const I* columns, long long n, long long cols, Control* control) {
@@ -104,6 +119,8 @@ GPUNET_ROW(unsigned char, int) GPUNET_ROW(unsigned char, long long)
 GPUNET_ROW(unsigned, int)      GPUNET_ROW(unsigned, long long)
 GPUNET_ROW(long long, int)     GPUNET_ROW(long long, long long)
 #undef GPUNET_ROW
+GPUNET_KERNEL(gpunet::gather_two<unsigned char, int>) GPUNET_KERNEL(gpunet::gather_two<unsigned char, long long>)
+GPUNET_KERNEL(gpunet::gather_two<unsigned, int>)      GPUNET_KERNEL(gpunet::gather_two<unsigned, long long>)
 #define GPUNET_ROW(T, I)                      \
   GPUNET_KERNEL(gpunet::one_hot<T, I>)        \
   GPUNET_KERNEL(gpunet::scatter_add<T, I>)

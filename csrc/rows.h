@@ -36,6 +36,8 @@ inline void gather(const Gather& g, Part part) {
   else gather_rows<0>(g, s);
 }
 
+inline void gather_two(const GatherTwo& g, Part part) { gather(g.first, part), gather(g.second, part); }
+
 inline void pick(const Pick& p, Part part) {
   const Span s = share(p.rows, 64, part);
   for (long i = s.begin; i < s.end; ++i)

@@ -57,6 +57,10 @@ class DeviceError(GpunetError, RuntimeError):
     exit_code = 4
 
 
+class OutOfMemoryError(DeviceError, MemoryError):
+    """The device has too little memory left."""
+
+
 class DivergedError(GpunetError, ArithmeticError):
     """NaN or infinity appeared in training; the message names epoch, step and layer."""
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Checks the CUDA path on a GPU and times it; scripts/gpu_check.sh installs what it needs and calls it.
 
-    python scripts/gpu_check.py --json gpu-check.json --log gpu-check.log
+    python scripts/gpu_check.py --data path/to/mnist --json gpu-check.json --log gpu-check.log
 
 Each check is passed, failed or skipped with its reason. The exit code is 1 if one failed.
 """
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -22,17 +24,21 @@ from typing import Any
 
 import numpy as np
 
-from gpunet import Trainer, losses, nn, optim
-from gpunet.data import digits
+from gpunet import Trainer, losses, nn, ops, optim, tensor
+from gpunet.data import digits, read
 from gpunet.devices import Device, environment
 from gpunet.devices import device as open_device
 from gpunet.errors import DeviceError
+from gpunet.graph.compile import Compiled
+from gpunet.graph.program import Program
 from gpunet.train import trainer as training
+from gpunet.train.recipe import Recipe, train
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST, BATCH = 20, 32  # steps whose losses are compared, rows in each
 LOSSES_AGREE, ACCURACIES_AGREE = 1e-5, 0.002
-SANITIZER = ("memcheck", "racecheck", "initcheck")
+SANITIZER, SANITIZER_SECONDS = ("memcheck", "racecheck", "initcheck"), 60
+MNIST_ACCURACY = 0.978  # of a net of two hidden layers, on the 10,000 test rows
 # fmt: off
 TIMED = {  # widths, batch
     "digits":  ((64, 32, 10), 32),
@@ -112,6 +118,29 @@ def accuracies_agree(device: Device) -> dict[str, Any]:
     return found
 
 
+def captured_is_uncaptured(device: Device, *, rows: int | None = None) -> dict[str, Any]:
+    """The program's launches, captured and replayed or asked for one by one from Python: bit by bit the same weights."""
+    captured = trained(device, epochs=2, rows=rows)[0]
+    executor = Compiled._executor
+    Compiled._executor = lambda self, device: Program  # type: ignore[method-assign]
+    try:
+        uncaptured = trained(device, epochs=2, rows=rows)[0]
+    finally:
+        Compiled._executor = executor  # type: ignore[method-assign]
+    assert captured.tobytes() == uncaptured.tobytes(), "capturing the program changes bits"
+    return {"weights": int(captured.size)}
+
+
+def mnist(device: Device, folder: Path | None, *, epochs: int = 15) -> dict[str, Any]:
+    if folder is None:
+        raise Skip("no MNIST: --data FOLDER with its four files")
+    recipe = Recipe(hidden=(256, 128), epochs=epochs, device=device.name)
+    done = train(read(folder), recipe=recipe, show_progress=False)
+    found = {"accuracy": done.test["accuracy"], "seconds": round(done.history.seconds, 2)}
+    assert found["accuracy"] >= MNIST_ACCURACY, f"{found}, and {MNIST_ACCURACY} is wanted"
+    return found
+
+
 def timings(device: Device, *, steps: int = TIMED_STEPS) -> dict[str, Any]:
     """Microseconds a step of the last epoch (Adam, float32), the gather of its rows included."""
     return {name: round(time_step(device, *work, steps=steps), 2) for name, work in TIMED.items()}
@@ -127,21 +156,52 @@ def time_step(device: Device, widths: tuple[int, ...], batch: int, *, steps: int
 
 
 def tests() -> dict[str, Any]:
-    return run([sys.executable, "-m", "pytest", "-q", "-rs", str(ROOT / "tests")])
+    """All of them, the rows of the CUDA device among them."""
+    shared = ["-n", str(min(8, os.cpu_count() or 1)), "-p", "no:benchmark"] if importlib.util.find_spec("xdist") else []
+    return run([sys.executable, "-m", "pytest", "-q", "-rs", *shared, str(ROOT / "tests")])
 
 
-def sanitized(tool: str) -> dict[str, Any]:
-    """The kernels' values under compute-sanitizer."""
+def exercise(device: Device) -> None:
+    """What compute-sanitizer watches: a captured step of every layer and optimizer and of the usual losses, eager ops
+    at odd sizes, an evaluation. Small, for each access is checked: it takes seconds without the sanitizer."""
+    random = np.random.default_rng(0)
+    x, codes = random.normal(size=(66, 13)).astype(np.float32), random.integers(0, 9, (66, 3))
+    classes, weights, values = random.integers(0, 5, 66), random.random(66), random.normal(size=(66, 5)).astype(np.float32)
+    table = nn.Sequential(nn.Embedding(9, 5), nn.Flatten(), nn.Linear(15, 5))
+    work: list[tuple[nn.Module, Any, Any, str, str]] = [
+        (nn.MLP(13, 17, 33, 5, activation="gelu", norm="layer", dropout=0.2), x, classes, "cross_entropy", "adamw"),
+        (nn.MLP(13, 17, 5, activation="tanh", norm="batch"), x, classes, "cross_entropy", "nadam"),
+        (nn.MLP(13, 17, 5, activation="relu"), x.view(np.uint8)[:, :13], classes, "hinge", "rmsprop"),
+        (nn.Sequential(nn.Maxout(13, 9), nn.SiLU(), nn.Linear(9, 5)), x, values, "huber", "sgd"),
+        (nn.MLP(13, 17, 5, activation="selu"), x, values, "mse", "lion"),
+        (table, codes, values, "mae", "adagrad"),
+    ]
+    for net, rows, targets, loss, rule in work:
+        recipe = optim.get(rule)(lr=1e-3, clip_norm=1.0, clip_value=0.5, schedule="cosine")
+        data = (rows, targets, weights) if loss == "hinge" else (rows, targets)
+        Trainer(net, loss, recipe, device=device, seed=0).fit(
+            data, validation=0.3, epochs=2, batch_size=16, accumulate=2, average=0.9, show_progress=False
+        )
+    a, b = (tensor(random.normal(size=(7, 1023)), device=device, requires_grad=True) for _ in "ab")
+    made = ops.where(a > b, ops.sin(a) * b, ops.clip(b, low=-1.0, high=1.0)) + ops.erf(a) / (1.0 + ops.square(b))
+    picked = ops.pad(ops.softmax(made)[1:, ::3], widths=((1, 2), (0, 3)))
+    ops.one_hot(tensor(classes, device=device), n=5)
+    ops.sum(ops.concat([picked, ops.log(1.0 + ops.exp(picked))], axis=1)).backward()
+    device.synchronize()
+
+
+def sanitized(tool: str, device: Device) -> dict[str, Any]:
+    """`exercise` under compute-sanitizer, once its kernels are compiled and in CuPy's cache."""
     if shutil.which("compute-sanitizer") is None:
         raise Skip("compute-sanitizer is not on the path (it comes with the CUDA toolkit)")
-    return run(
-        ["compute-sanitizer", f"--tool={tool}", "--error-exitcode=9", sys.executable, "-m", "pytest", "-q", "-p",
-         "no:faulthandler", str(ROOT / "tests/test_ops.py"), "-k", "cuda and test_value"]
-    )  # fmt: skip
+    exercise(device)
+    watched = [sys.executable, str(Path(__file__).resolve()), "--exercise", "--device", device.name]
+    return run(["compute-sanitizer", f"--tool={tool}", "--error-exitcode=9", *watched], timeout=SANITIZER_SECONDS)
 
 
-def run(command: list[str]) -> dict[str, Any]:
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def run(command: list[str], timeout: float | None = None) -> dict[str, Any]:
+    how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": timeout}
+    done = subprocess.run(command, cwd=ROOT, **how)
     print(done.stdout, flush=True)
     said = done.stdout.strip().splitlines() or [""]
     if "not supported" in done.stdout and command[0] == "compute-sanitizer":
@@ -153,13 +213,15 @@ def run(command: list[str]) -> dict[str, Any]:
 # ---------------------------------------------------------------- the report
 
 
-def checks(device: Device) -> dict[str, Callable[[], dict[str, Any]]]:
+def checks(device: Device, data: Path | None) -> dict[str, Callable[[], dict[str, Any]]]:
     return {
         "tests": tests,
-        **{tool: lambda tool=tool: sanitized(tool) for tool in SANITIZER},  # type: ignore[misc]
+        **{tool: lambda tool=tool: sanitized(tool, device) for tool in SANITIZER},  # type: ignore[misc]
         "first losses": lambda: curves_agree(device),
         "same bits twice": lambda: same_bits_twice(device),
+        "captured is uncaptured": lambda: captured_is_uncaptured(device),
         "accuracies": lambda: accuracies_agree(device),
+        "mnist": lambda: mnist(device, data),
         "microseconds a step": lambda: timings(device),
     }
 
@@ -207,12 +269,17 @@ class Both:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="with MNIST's four files")
+    parser.add_argument("--exercise", action="store_true", help="only run what compute-sanitizer is to watch")
     parser.add_argument("--only", help="names of checks, separated by commas")
     parser.add_argument("--json", type=Path, default=Path("gpu-check.json"))
     parser.add_argument("--log", type=Path, default=Path("gpu-check.log"))
     given = parser.parse_args()
     device = open_device(given.device)
-    wanted = checks(device)
+    if given.exercise:
+        exercise(device)
+        return 0
+    wanted = checks(device, given.data)
     chosen = given.only.split(",") if given.only else list(wanted)
     with given.log.open("w") as log:
         sys.stdout = Both(sys.__stdout__, log)  # type: ignore[assignment]

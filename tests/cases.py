@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from gpunet import ops, rng
 from gpunet.engine import Tensor
+from gpunet.ops.classify import softmax_cross_entropy_both
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -207,6 +208,10 @@ row("pick",       ops.pick,
                   "real index3", (((5, 3), (5,)), ((0, 3), (0,)), ((2, 4, 3), (2, 4)), ((3,), ())))
 row("one_hot",    lambda t: ops.one_hot(t, n=5, dtype=np.float64),
                   lambda t: np.eye(5)[t], ("index3",), (((7,),), ((0,),), ((2, 3),), ((),)), smooth=0)
+row("gather_two", lambda x, y, order, start: ops.gather_two(x, y, order, start, size=4),
+                  lambda x, y, order, start: (x[order[1:5]], y[order[1:5]]),
+                  ("real", "real", "index3", 1), (((3, 4), (3,), (6,)), ((5, 2, 3), (3, 0), (5,)), ((3, 784), (3, 1), (7,))),
+                  smooth=0)
 row("slice_rows", lambda x, start: ops.slice_rows(x, start, size=3),
                   lambda x, start: x[2:5], ("real", 2), (((9, 4),), ((5,),)), smooth=0)
 
@@ -325,6 +330,9 @@ for e in (0.0, 0.1):
     row("softmax_cross_entropy_vjp", lambda g, z, t, e=e: ops.softmax_cross_entropy_vjp(g, z, t, smoothing=e),
                                      lambda g, z, t, e=e: (_softmax(z) - _target(z, t, e)) * g[:, None],
                                      "real real index3", WEIGHTED, tolerance=4, note=f"{e}")
+    row("softmax_cross_entropy_both", lambda g, z, t, e=e: softmax_cross_entropy_both(g, z, t, smoothing=e),
+                                      lambda g, z, t, e=e: (_entropy(z, t, e), (_softmax(z) - _target(z, t, e)) * g[:, None]),
+                                      "real real index3", WEIGHTED, tolerance=4, note=f"{e}")
 row("batch_norm", lambda *xs: ops.batch_norm(*xs, eps=1e-3),
                   lambda x, *gb: (_normalized(x, *gb, 0), x.mean(0), x.var(0)),
                   "real real real", (((5, 3), (3,), (3,)), ((65, 7), (7,), (7,))), tolerance=10)

@@ -53,6 +53,11 @@ class DeviceArray(np.ndarray):
     def data(self) -> Any:  # type: ignore[override]
         return SimpleNamespace(ptr=self.ctypes.data)
 
+    def set(self, array: Any, stream: Any) -> None:
+        """The copy is done when the stream comes to it, from what the host's memory then holds."""
+        assert type(array) is np.ndarray and (array.shape, array.dtype) == (self.shape, self.dtype)
+        stream.later(lambda: np.copyto(self.view(np.ndarray), array))
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **settings: Any) -> Any:
         refuse_host(inputs, out)
         if out is None:
@@ -61,6 +66,7 @@ class DeviceArray(np.ndarray):
         return out[0] if len(out) == 1 else out
 
     def __array_function__(self, function: Any, types: Any, args: Any, settings: Any) -> Any:
+        assert function is not np.shares_memory, "CuPy's is wrong for arrays of no dimension: devices.overlaps"
         refuse_host(args, settings.values())
         return to_device(function(*plain(args), **{name: plain(value) for name, value in settings.items()}))
 
@@ -87,6 +93,17 @@ def to_device(value: Any) -> Any:
     return np.asarray(value).view(DeviceArray) if isinstance(value, (np.ndarray, np.generic)) else value
 
 
+class AtOnce:
+    """A stream, or an event, of a device that does everything at once."""
+
+    def __init__(self, **how: Any) -> None: ...
+    def record(self, stream: Any = None) -> None: ...
+    def wait_event(self, event: Any) -> None: ...
+    def synchronize(self) -> None: ...
+    def later(self, work: Callable[[], None]) -> None:
+        work()
+
+
 class StandInCupy:
     """NumPy's functions on DeviceArrays, and the few of CuPy's own that gpunet calls."""
 
@@ -94,6 +111,10 @@ class StandInCupy:
         runtime = SimpleNamespace(
             getDeviceCount=lambda: 2, runtimeGetVersion=lambda: 13000, getDeviceProperties=lambda index: {"name": b"Stand-in %d" % index}
         )
+
+        Stream = Event = AtOnce
+        get_current_stream = staticmethod(AtOnce)
+        alloc_pinned_memory = staticmethod(bytearray)
 
         class Device:
             mem_info = 3 << 30, 4 << 30
@@ -109,6 +130,10 @@ class StandInCupy:
 
             def synchronize(self) -> None:
                 self.synchronized += 1
+
+    @staticmethod
+    def get_default_memory_pool() -> Any:
+        return SimpleNamespace(free_bytes=lambda: 0)
 
     @staticmethod
     def asarray(array: Any) -> DeviceArray:

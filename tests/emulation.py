@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -12,12 +14,15 @@ import fibers
 import numpy as np
 from conftest import DeviceArray, StandInCupy, refuse_host, to_device
 
-from gpunet.devices import cublaslt
-from gpunet.devices.cublaslt import Heuristic
+from gpunet.devices import aligned, cublaslt
 
 
 class NotCapturable(RuntimeError):
     """What CuPy says of a call that a stream in capture refuses."""
+
+
+class OutOfMemoryError(MemoryError):
+    """CuPy's."""
 
 
 class EmulatedCupy(StandInCupy):
@@ -34,8 +39,12 @@ class EmulatedCupy(StandInCupy):
         self.stream = Stream(self)
         self.cuda: Any = SimpleNamespace(
             Device=counting_device(self), runtime=StandInCupy.cuda.runtime, Stream=lambda **how: Stream(self, **how),
-            get_current_stream=lambda: self.stream,
+            get_current_stream=lambda: self.stream, Event=lambda **how: Event(self, **how),
+            get_elapsed_time=lambda begin, end: end.at - begin.at, alloc_pinned_memory=self.alloc_pinned_memory,
         )  # fmt: skip
+        self.largest = 1 << 40  # bytes: a larger array does not fit
+        self.lazy = True  # copies on other streams are done as late as may be, or at once
+        self.clock = 0.0  # milliseconds that the device has worked
 
     def do(self, what: str, work: Callable[[], None]) -> None:
         """Now, or when the graph that is being captured is launched."""
@@ -60,11 +69,26 @@ class EmulatedCupy(StandInCupy):
 
     def asarray(self, array: Any) -> DeviceArray:  # type: ignore[override]
         self.outside("a copy from the host", "uploads")
-        return StandInCupy.asarray(array)
+        self.check_fits(np.asarray(array).nbytes)
+        return to_device(aligned(np.asarray(array)))  # as CuPy's memory is, so that addresses are equally round in each run
+
+    def empty(self, shape: Any, dtype: Any) -> DeviceArray:
+        self.outside("cupy.empty", "array functions")
+        made = to_device(np.empty(shape, dtype))
+        self.check_fits(made.nbytes)
+        return made
+
+    def check_fits(self, nbytes: int) -> None:
+        if nbytes > self.largest:
+            raise OutOfMemoryError(f"Out of memory allocating {nbytes} bytes")
 
     def asnumpy(self, array: DeviceArray) -> Any:  # type: ignore[override]
         self.outside("a copy to the host", "downloads")
         return StandInCupy.asnumpy(array)
+
+    def alloc_pinned_memory(self, nbytes: int) -> Any:
+        self.counts["pinned"] += 1
+        return (ctypes.c_char * nbytes)()
 
     def ndarray(self, shape: tuple[int, ...], dtype: Any, memptr: Any) -> DeviceArray:
         array, at = memptr
@@ -125,6 +149,25 @@ class Stream:
 
     def __init__(self, cupy: EmulatedCupy, non_blocking: bool = False) -> None:
         self.cupy, self.non_blocking = cupy, non_blocking
+        self.queue: list[Callable[[], None]] = []
+        self.done, self.turn = 0, threading.RLock()
+
+    def later(self, work: Callable[[], None]) -> None:
+        assert self.non_blocking, "the null stream would wait for it"
+        self.cupy.counts["copies beside the work"] += 1
+        self.queue.append(work)
+        if not self.cupy.lazy:
+            self.reach(len(self.queue))
+
+    def reach(self, end: int) -> None:
+        """All that was queued up to `end` has been done."""
+        with self.turn:
+            while self.done < end:
+                self.queue[self.done]()
+                self.done += 1
+
+    def wait_event(self, event: Event) -> None:
+        event.reach()
 
     def __enter__(self) -> Stream:
         self.before, self.cupy.stream = self.cupy.stream, self
@@ -132,6 +175,9 @@ class Stream:
 
     def __exit__(self, *error: Any) -> None:
         self.cupy.stream = self.before
+
+    def is_capturing(self) -> bool:
+        return self.cupy.recording is not None
 
     def begin_capture(self) -> None:
         if not self.non_blocking or self.cupy.stream is not self:
@@ -142,6 +188,27 @@ class Stream:
         recorded, self.cupy.recording = self.cupy.recording, None
         assert recorded is not None
         return Graph(self.cupy, recorded)
+
+
+class Event:
+    """cupy.cuda.Event."""
+
+    def __init__(self, cupy: EmulatedCupy, disable_timing: bool = False) -> None:
+        self.cupy, self.disable_timing = cupy, disable_timing
+
+    def record(self, stream: Stream | None = None) -> None:
+        if not self.disable_timing:
+            self.cupy.outside("an event that is timed", "timed events")
+        self.stream = stream or self.cupy.stream
+        self.end, self.at = len(self.stream.queue), self.cupy.clock
+
+    def reach(self) -> None:
+        self.stream.reach(self.end)
+
+    def synchronize(self) -> None:
+        if not self.disable_timing:
+            self.cupy.outside("waiting for an event", "synchronisations")
+        self.reach()
 
 
 class Graph:
@@ -176,14 +243,19 @@ COMPUTES = {68: (0, 0), 77: (0, 0), 75: (0, 0), 70: (1, 1)}  # compute type -> m
 class FakeCublasLt:
     """Multiplies by NumPy, and fails where the real library would, or would read beside an array.
 
-    refuses: epilogues it has no algorithm for. calls: what it was asked for, by name.
+    refuses: epilogues it has no algorithm for. calls: what it was asked for, by name. costs: what a call by each of its
+    candidates takes, its best guess first; inf: it does not run. version: of the library; an algorithm is of use in one version only.
     """
 
-    def __init__(self, cupy: EmulatedCupy, refuses: Sequence[int] = (), needs: int = 4096) -> None:
-        self.cupy, self.refuses, self.needs = cupy, refuses, needs
+    def __init__(
+        self, cupy: EmulatedCupy, refuses: Sequence[int] = (), needs: int = 4096, costs: Sequence[float] = (3, 2, 1, 4),
+        version: int = 130100,
+    ) -> None:  # fmt: skip
+        self.cupy, self.refuses, self.needs, self.costs, self.version = cupy, refuses, needs, costs, version
+        self.cublasLtGetVersion = Function(lambda: self.version)
+        self.used: Counter[int] = Counter()  # number of the candidate
         self.calls: Counter[str] = Counter()
         self.things: dict[int, dict[Any, Any]] = {}
-        self.algorithms: dict[int, Any] = {}
         self.epilogues: Counter[int] = Counter()
 
     def __getattr__(self, name: str) -> Any:
@@ -247,26 +319,38 @@ class FakeCublasLt:
         self._get(handle, "handle")
         self.calls["heuristic"] += 1
         wish = self._get(wishes, "MatmulPreference")
-        assert wanted.value == 1 and set(wish) == {"kind", 1, 5, 6, 7, 8}
+        assert set(wish) == {"kind", 1, 5, 6, 7, 8} and wanted.value == len(results)
         if self._get(description, "MatmulDesc")[cublaslt.EPILOGUE] in self.refuses or wish[1] < self.needs:
             count._obj.value = 0
             return 0
-        number = len(self.algorithms) + 1
-        self.algorithms[number] = self._asked(description, a, b, c, d), wish
-        found: Heuristic = results._obj
-        found.algorithm[0], found.workspace, found.status = number, self.needs, 0
-        count._obj.value = 1
+        asked = self._asked(description, a, b, c, d)
+        for number, found in enumerate(results[: len(self.costs)]):
+            aligned = [wish[attribute] for attribute in (5, 6, 7, 8)]
+            found.algorithm[:] = [number + 1, digest(asked), self.version, *aligned, 0]
+            found.workspace, found.status = self.needs, 0
+        count._obj.value = min(len(results), len(self.costs))
         return 0
+
+    def cublasLtMatmulAlgoCheck(
+        self, handle: Any, description: Any, a: Any, b: Any, c: Any, d: Any, algorithm: Any, result: Any
+    ) -> int:
+        self._get(handle, "handle")
+        self.calls["check"] += 1
+        number, of, version = algorithm._obj.algorithm[:3]
+        asked = self._asked(description, a, b, c, d)
+        result._obj.workspace, result._obj.status = self.needs, 0
+        return 0 if (of, version) == (digest(asked), self.version) and 0 < number <= len(self.costs) else 7
 
     def cublasLtMatmul(
         self, handle: Any, description: Any, alpha: Any, a: Any, a_layout: Any, b: Any, b_layout: Any, beta: Any,
         c: Any, c_layout: Any, d: Any, d_layout: Any, algorithm: Any, workspace: Any, workspace_size: Any, stream: Any,
     ) -> int:  # fmt: skip
         self._get(handle, "handle")
-        asked, wish = self.algorithms[algorithm._obj.algorithm[0]]
-        assert asked == self._asked(description, a_layout, b_layout, c_layout, d_layout), "an algorithm of another product"
-        for pointer, attribute in ((a, 5), (b, 6), (c, 7), (d, 8)):
-            assert pointer.value % wish[attribute] == 0, "an address less aligned than was promised"
+        number, of, version, *aligned, _ = algorithm._obj.algorithm
+        asked = digest(self._asked(description, a_layout, b_layout, c_layout, d_layout))
+        assert (of, version) == (asked, self.version), "an algorithm of another product, or of another version"
+        for pointer, alignment in zip((a, b, c, d), aligned, strict=True):
+            assert pointer.value % alignment == 0, "an address less aligned than was promised"
         assert workspace.value % 16 == 0 and workspace_size.value >= self.needs
         assert (stream.value or 0) == self.cupy.stream.ptr, "another stream than the current one"
         assert alpha._obj.value == 1 and beta._obj.value == 0 and c.value == d.value
@@ -275,9 +359,31 @@ class FakeCublasLt:
         assert type(alpha._obj) is (ctypes.c_double if D.dtype == np.float64 else ctypes.c_float)
         assert all(m.told["type"] == COMPUTES[told["compute"]][0] for m in (A, B, D))
         assert A.count == B.count == D.count
+        if self.costs[number - 1] == np.inf:
+            return 15  # CUBLAS_STATUS_NOT_SUPPORTED
         self.epilogues[told[cublaslt.EPILOGUE]] += 1
-        self.cupy.do("products", lambda: multiply(told, A, B, D))
+        self.used[number - 1] += 1
+
+        def work() -> None:
+            self.cupy.clock += self.costs[number - 1]
+            multiply(told, A, B, D)
+
+        self.cupy.do("products", work)
         return 0
+
+
+class Function:
+    """A function of a library, which can be told what it returns."""
+
+    def __init__(self, call: Callable[[], int]) -> None:
+        self.call, self.restype = call, ctypes.c_int
+
+    def __call__(self) -> Any:
+        return self.restype(self.call()).value
+
+
+def digest(asked: str) -> int:
+    return int.from_bytes(hashlib.sha256(asked.encode()).digest()[:8], "little")
 
 
 class Laid:

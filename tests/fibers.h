@@ -336,7 +336,8 @@ template <class T> std::string code() {
   if constexpr (std::is_pointer_v<T>) {
     using E = std::remove_pointer_t<T>;
     return std::string(std::is_const_v<E> ? "c" : "m") + code<std::remove_const_t<E>>().back();
-  } else if constexpr (std::is_same_v<T, float>) return "vf";
+  } else if constexpr (std::is_void_v<T>) return "v*";
+  else if constexpr (std::is_same_v<T, float>) return "vf";
   else if constexpr (std::is_same_v<T, double>) return "vd";
   else if constexpr (std::is_same_v<T, bool>) return "v?";
   else if constexpr (std::is_integral_v<T> && sizeof(T) == 1) return "vB";

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import StandInCupy
 
 from gpunet import tensor
-from gpunet.data.batches import Batches
+from gpunet.data import batches as module
+from gpunet.data.batches import Batches, Streamed, batches
 from gpunet.devices import Device
 from gpunet.devices.cpu import CPU
+from gpunet.devices.cuda import CUDA
 from gpunet.errors import DataError, ShapeError
 from gpunet.graph.compile import Compiled
 
@@ -48,7 +51,7 @@ def test_unshuffled_rows_come_as_they_lie_after_a_rewind() -> None:
         data.rewind()
         assert np.array_equal(np.concatenate([x.numpy() for x, _, _ in epoch(data, [3, 7])]), X)
     data.shuffle(4)
-    assert [x.numpy().tolist() for x, _ in data.chunks(4)] == [X[:4].tolist(), X[4:8].tolist(), X[8:].tolist()]
+    assert [x.numpy().tolist() for x in data.pieces(4)] == [X[:4].tolist(), X[4:8].tolist(), X[8:].tolist()]
 
 
 def test_a_traced_step_walks_the_epoch_too() -> None:
@@ -106,3 +109,59 @@ def test_what_cannot_be_batches() -> None:
         Batches(np.array([["a"], ["b"]]), device=CPU())
     with pytest.raises(DataError, match="object"):
         Batches(np.array([[1], [None]], object), device=CPU())
+
+
+# ---------------------------------------------------------------- data that do not fit
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (103, 5)).astype(np.uint8)
+LABELS, WEIGHTS = np.arange(103), np.linspace(0, 1, 103, dtype=np.float32)
+
+
+def walked(data: Batches, sizes: list[int], epochs: int = 3) -> list[Any]:
+    """The rows of all batches, asked for as the trainer does; the first epoch as they lie."""
+    found, at = [], 0
+    for number in range(epochs):
+        data.shuffle(number) if number else data.rewind()
+        data.begin(sizes)
+        at = 0
+        while at < len(sizes):
+            steps = data.ready(at)
+            for size in sizes[at : None if steps is None else at + steps]:
+                found.append([None if t is None else t.numpy() for t in data.next(size)])
+                at += 1
+    return found
+
+
+@pytest.mark.parametrize("stage", [1, 200, 1 << 20])
+def test_streamed_rows_are_those_of_data_on_the_device(device: Device, stage: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STAGE_BYTES", stage)
+    for weight in (None, WEIGHTS):
+        there, streamed = (kind(PIXELS, LABELS, weight, device=device, seed=7) for kind in (Batches, Streamed))
+        sizes = there.sizes(20, smallest=5)
+        assert sizes == [20] * 4 + [23]
+        for a, b in zip(walked(there, sizes), walked(streamed, sizes), strict=True):
+            for one, other in zip(a, b, strict=True):
+                np.testing.assert_array_equal(one, other)
+        assert streamed.x is not None and streamed.x.dtype == np.uint8
+        np.testing.assert_array_equal(np.concatenate([x.numpy() for x in streamed.pieces(40)]), PIXELS)
+        np.testing.assert_array_equal(streamed.answers()[0].numpy(), LABELS)
+        assert streamed.first(9).rows == 9 and np.array_equal(streamed.first(9).x.numpy(), PIXELS[:9])
+
+
+def test_an_epoch_that_was_broken_off_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STAGE_BYTES", 1)
+    there, streamed = (kind(PIXELS, LABELS, device=CPU(native=False), seed=7) for kind in (Batches, Streamed))
+    streamed.begin([20] * 5)
+    streamed.ready(0)
+    assert [y.tolist() for _, y, _ in walked(streamed, [20] * 5)] == [y.tolist() for _, y, _ in walked(there, [20] * 5)]
+
+
+def test_what_fits_is_on_the_device_and_what_does_not_is_streamed() -> None:
+    def kind(free: int, device: Any) -> type[Batches]:
+        device._device.mem_info = free, 1 << 30
+        return type(batches(PIXELS, LABELS, device=device, dtype=np.float32))
+
+    needed = PIXELS.nbytes + LABELS.nbytes + 8 * len(LABELS)
+    gpu = CUDA(0, StandInCupy(), kernels=False)
+    assert kind(2 * needed, gpu) is Batches and kind(2 * needed - 2, gpu) is Streamed
+    assert type(batches(PIXELS, LABELS, device=CPU(), dtype=np.float32)) is Batches, "host memory holds them already"

@@ -1,15 +1,20 @@
-"""Every CUDA source compiles, by nvcc and by NVRTC, with no GPU at hand; nothing may live in local memory.
+"""Every CUDA source compiles, by nvcc and by NVRTC of CUDA 12 and 13, with no GPU at hand; nothing may live in local memory.
 
-Registers go to pytest's report: --junitxml has them.
+Registers go to pytest's report: --junitxml has them. What NVRTC made of a text is kept in the folder for temporary files.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
+import hashlib
 import importlib.util
+import json
+import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +39,28 @@ def names_in(source: Path) -> list[str]:
     return fibers.library(source).names
 
 
-def nvrtc() -> ctypes.CDLL | None:
+WHEELS = {12: "nvidia-cuda-nvrtc-cu12>=12.9", 13: "nvidia-cuda-nvrtc>=13"}
+each_nvrtc = pytest.mark.parametrize("major", WHEELS)
+
+
+@functools.cache
+def nvrtc(major: int) -> ctypes.CDLL:
     """NVRTC from its pip wheel (nvidia/cu13/lib, nvidia/cuda_nvrtc/lib), or from the system."""
     spec = importlib.util.find_spec("nvidia")
     wheels = [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
-    found = [str(p) for root in wheels for p in sorted(root.glob("*/lib/libnvrtc.so*"))]
-    for name in [*found, "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"]:
+    file = f"libnvrtc.so.{major}"
+    for name in [*(str(p) for root in wheels for p in sorted(root.glob(f"*/lib/{file}"))), file]:
         try:
             return ctypes.CDLL(name)
         except OSError:
             continue
-    return None
+    pytest.skip(f"NVRTC {major} is not installed: pip install '{WHEELS[major]}'")
+
+
+def version(lib: ctypes.CDLL) -> tuple[int, int]:
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    checked(lib, lib.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
+    return major.value, minor.value
 
 
 def checked(lib: ctypes.CDLL, status: int) -> None:
@@ -58,6 +74,21 @@ def text_of(lib: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
     buffer = ctypes.create_string_buffer(size.value)
     checked(lib, getattr(lib, f"nvrtcGet{what}")(program, buffer))
     return buffer.raw[: size.value]
+
+
+def compiled(lib: ctypes.CDLL, text: str, file: str, names: list[str], arch: str) -> tuple[bytes, list[str], str]:
+    """What `compile_by_nvrtc` gives, or gave before for the same text."""
+    asked = repr([text, file, names, arch, CUPY_FLAGS, version(lib)])
+    folder = Path(tempfile.gettempdir()) / f"gpunet-nvrtc-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    kept = folder / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
+    if not kept.exists():
+        cubin, found, log = compile_by_nvrtc(lib, text, file, names, arch)
+        beside = kept.with_suffix(f".{os.getpid()}")
+        beside.write_text(json.dumps([cubin.hex(), found, log]))
+        beside.rename(kept)
+    cubin, found, log = json.loads(kept.read_text())
+    return bytes.fromhex(cubin), found, log
 
 
 def compile_by_nvrtc(lib: ctypes.CDLL, text: str, file: str, names: list[str], arch: str) -> tuple[bytes, list[str], str]:
@@ -113,13 +144,11 @@ def test_nvcc(source: Path, tmp_path: Path, record_property: Any) -> None:
 
 @each_source
 @each_arch
-def test_nvrtc(source: Path, arch: str, record_property: Any) -> None:
+@each_nvrtc
+def test_nvrtc(source: Path, arch: str, major: int, record_property: Any) -> None:
     """As CuPy compiles it: the text alone, with no header of CUDA's in reach."""
-    lib = nvrtc()
-    if lib is None:
-        pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc")
-    wanted = names_in(source)
-    cubin, names, log = compile_by_nvrtc(lib, sources.inlined(source.name), source.name, wanted, arch)
+    lib, wanted = nvrtc(major), names_in(source)
+    cubin, names, log = compiled(lib, sources.inlined(source.name), source.name, wanted, arch)
     assert cubin[:4] == b"\x7fELF"
     assert len(set(names)) == len(wanted) and all(name.encode() in cubin for name in names)
     assert_no_local_memory(log, len(wanted), far_angles(wanted))
@@ -128,10 +157,15 @@ def test_nvrtc(source: Path, arch: str, record_property: Any) -> None:
     assert registers <= MOST_REGISTERS
 
 
-def test_nvrtc_reports_errors() -> None:
-    lib = nvrtc()
-    if lib is None:
-        pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc")
+@each_nvrtc
+def test_nvrtc_is_new_enough(major: int) -> None:
+    """12.9 is the first that is tested of CUDA 12; sm_100 came with 12.8."""
+    assert version(nvrtc(major)) >= (12, 9)
+
+
+@each_nvrtc
+def test_nvrtc_reports_errors(major: int) -> None:
+    lib = nvrtc(major)
     with pytest.raises(AssertionError, match="INFINITY"):
         compile_by_nvrtc(lib, "__global__ void k(float* p) { *p = INFINITY; }", "wrong.cu", [], "sm_90")
     spills = "__global__ void k(int* p, int i) { int a[64]; for (int k = 0; k < 64; ++k) a[p[k]] = k; p[0] = a[i]; }"

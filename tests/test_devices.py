@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import DEVICES, StandInCupy, make, missing
 
-from gpunet import ops
+from gpunet import compile, losses, nn, ops
 from gpunet.devices import Device, cpu, environment, select
 from gpunet.devices.cpu import CPU, KERNELS
 from gpunet.devices.cuda import CUDA
@@ -145,6 +145,39 @@ def test_moving_a_tensor(standin: CUDA) -> None:
     assert back.device.name == "cpu" and back.tolist() == [1, 2]
     assert x.to("cpu") is x
     assert repr(there) == "Tensor([1., 2.], device=cuda:1, requires_grad=True)"
+
+
+def mixes() -> dict[str, Any]:
+    """What brings host memory and a GPU together; each is given the GPU."""
+    host = np.ones((3, 4), np.float32)
+    here = tensor(host)
+
+    def net(device: Device) -> Any:
+        return nn.MLP(4, 8, 2).initialize(0).to(device)
+
+    return {
+        "an array into a model": lambda gpu: net(gpu)(host),
+        "a Tensor into a model": lambda gpu: net(gpu)(here),
+        "a GPU's Tensor into a model here": lambda gpu: net(CPU(native=False))(tensor(host, device=gpu)),
+        "an array into a compiled model": lambda gpu: compile(net(gpu))(host),
+        "a Tensor into a compiled model": lambda gpu: compile(net(gpu))(here),
+        "a Tensor into a program made for the GPU's": lambda gpu: list(map(compile(net(gpu)), (tensor(host, device=gpu), here))),
+        "a GPU's Tensor into a compiled model here": lambda gpu: compile(net(CPU()))(tensor(host, device=gpu)),
+        "targets of a loss": lambda gpu: losses.cross_entropy(net(gpu)(tensor(host, device=gpu)), tensor(np.zeros(3, np.int64))),
+        "an array of targets": lambda gpu: losses.cross_entropy(net(gpu)(tensor(host, device=gpu)), np.zeros(3, np.int64)),
+        "a state's new value": lambda gpu: tensor(host, device=gpu).assign(here),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mix", mixes())
+def test_a_mix_of_devices_is_an_error_that_names_both(mix: str) -> None:
+    with pytest.raises(DeviceError, match=r"(cuda:0.*(cpu|host memory)|(cpu|host memory).*cuda:0).*(\.to\(|gpunet\.tensor\()"):
+        mixes()[mix](CUDA(0, StandInCupy(), kernels=False))
+
+
+def test_numbers_go_anywhere() -> None:
+    x = tensor(np.ones((3, 4), np.float32), device=CUDA(0, StandInCupy(), kernels=False))
+    assert (x * 2.0).tolist() == compile(lambda t: t * 2.0)(x).tolist()
 
 
 def failing(cupy: Any, name: str, error: Exception) -> None:

@@ -374,7 +374,7 @@ def test_the_executor_can_be_chosen() -> None:
 def test_profile_names_every_instruction() -> None:
     training = Training()
     rows = training.program.profile(4)
-    assert len(rows) == len(training.program.native) and rows[0][0] == "slice_rows[16]"
+    assert len(rows) == len(training.program.native) and rows[0][0] == "gather_two[16, 10]"
     assert all(seconds >= 0 for _, seconds in rows)
 
 

@@ -387,7 +387,7 @@ def test_to_another_dtype_and_device(standin: Any) -> None:
         np.testing.assert_allclose(net(X).numpy(), before, rtol=1e-4, atol=1e-6)
         moved = net.to("float32").to(standin)
         assert {t.device for t in moved.parameters()} == {standin}
-        np.testing.assert_allclose(moved(x).numpy(), before, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(moved(tensor(x, device=standin)).numpy(), before, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(moved.to("cpu")(x).numpy(), before)
     with pytest.raises(ConfigError, match="no device"):
         net.to("gpu")

@@ -99,10 +99,10 @@ def test_numpy_and_native_start_alike_see_the_same_batches_and_agree_to_rounding
         trainer, batches = made(device=device, dropout=0.3), []
         plain = trainer._value_and_gradient
 
-        def watched(data: Any, size: int, accumulate: int, plain: Any = plain, batches: list[Any] = batches) -> Any:
+        def watched(data: Any, size: int, plain: Any = plain, batches: list[Any] = batches) -> Any:
             start = data.cursor.item()
             batches.append(data.order.numpy()[start : start + size].tolist())
-            return plain(data, size, accumulate)
+            return plain(data, size)
 
         trainer.compiles, trainer._value_and_gradient = False, watched  # type: ignore[method-assign]
         before = state(trainer)

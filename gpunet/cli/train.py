@@ -77,6 +77,13 @@ def _widths(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the split, the weights, the batches and dropout.")
 @click.option("--device", "-d", help="auto, cpu, cuda or cuda:1.  [default: GPUNET_DEVICE, else auto]")
 @click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bf16"]),
+    default="float32",
+    help="Of products; tf32 and bf16 on an NVIDIA GPU only.",
+)
+@click.option("--autotune", is_flag=True, help="Time the GPU library's algorithms for each product once.")
+@click.option(
     "--out",
     "-o",
     metavar="DIR",
@@ -114,7 +121,7 @@ def command(data: str, **options: Any) -> int:
         test=fraction, norm=None if options["norm"] == "none" else options["norm"],
         **{k: options[k] for k in (
             "validation", "task", "hidden", "activation", "dropout", "optimizer", "lr", "weight_decay", "schedule", "epochs", "batch_size",
-            "patience", "seed", "device",
+            "patience", "seed", "device", "precision", "autotune",
         )},
     )  # fmt: skip
     directory = rundir.claim(options["out"], dataset.name)

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from .. import ops, rng
 from ..devices import Device
 from ..engine import Tensor
 from ..errors import DataError, ShapeError
+
+WHOLE = (np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64))  # integers that kernels know
+RESIDENT_SHARE = 0.5  # of the device's free memory that data may take; the rest is for the net
+STAGE_BYTES = 64 << 20  # of streamed rows that are sent at once
+
+
+def batches(x: Any, y: Any = None, weight: Any = None, *, device: Device, dtype: Any, seed: int = 0) -> Batches:
+    """The data on the device if they fit, else streamed to it; the batches are the same."""
+    arrays = [None if a is None else as_rows(a, dtype) for a in (x, y, weight)]
+    needed = sum(a.nbytes for a in arrays if a is not None) + 8 * len(arrays[0] if arrays[0] is not None else ())
+    free = device.memory() if device.kind != "cpu" else None
+    kind = Batches if free is None or needed <= RESIDENT_SHARE * free.free else Streamed
+    return kind(*arrays, device=device, dtype=dtype, seed=seed)
 
 
 class Batches:
@@ -27,15 +42,18 @@ class Batches:
         lengths = {name: len(a) for name, a in arrays.items() if a is not None}
         if len(set(lengths.values())) != 1:
             raise ShapeError(f"the data differ in their number of rows: {lengths}")
-        self.rows, self.device, self.seed = lengths["x"], device, seed
+        self.rows, self.device, self.dtype, self.seed = lengths["x"], device, dtype, seed
         if not self.rows:
             raise DataError("no rows to train on or evaluate")
-        self.x, self.y, self.weight = (self._load(a, dtype) for a in arrays.values())
-        self.order = Tensor(device.upload(np.arange(self.rows)), device)
         self.cursor = Tensor(device.upload(np.zeros((), np.int64)), device)
+        self._hold([None if a is None else as_rows(a, dtype) for a in arrays.values()])
 
-    def _load(self, array: Any, dtype: Any) -> Tensor | None:
-        return None if array is None else load(array, self.device, dtype)
+    def _hold(self, arrays: Sequence[npt.NDArray[Any] | None]) -> None:
+        self.x, self.y, self.weight = (self._upload(a) for a in arrays)
+        self.order = Tensor(self.device.upload(np.arange(self.rows)), self.device)
+
+    def _upload(self, array: Any) -> Tensor | None:
+        return None if array is None else Tensor(self.device.upload(array), self.device)
 
     def shuffle(self, epoch: int) -> None:
         """The order of this epoch: from the seed and the epoch alone."""
@@ -56,6 +74,13 @@ class Batches:
             sizes[-2:] = [sizes[-2] + sizes[-1]]
         return sizes
 
+    def begin(self, sizes: Sequence[int]) -> None:
+        """An epoch of batches of these lengths begins."""
+
+    def ready(self, at: int) -> int | None:
+        """How many steps, from step `at` of the epoch on, have their rows on the device; None: all."""
+        return None
+
     def next(self, size: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The next `size` rows in order; moves the cursor on. Made of ops alone."""
         rows = ops.slice_rows(self.order, self.cursor, size=size)
@@ -63,6 +88,8 @@ class Batches:
         x, y, weight = (None if t is None else ops.gather(t, rows) for t in (self.x, self.y, self.weight))
         assert x is not None
         return x, y, weight
+
+    # ------------------------------------------------------------------ as they lie, for evaluation
 
     def first(self, rows: int) -> Batches:
         """The first rows as they lie, in the same memory."""
@@ -73,19 +100,128 @@ class Batches:
         )
         return part
 
-    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """All rows as they lie, `size` at a time: for evaluation."""
+    def pieces(self, size: int) -> Iterator[Tensor]:
+        """x, `size` rows at a time."""
+        assert self.x is not None
         for start in range(0, self.rows, size):
-            part = slice(start, start + size)
-            assert self.x is not None
-            yield (
-                Tensor(self.x.value[part], self.device),
-                None if self.y is None else Tensor(self.y.value[part], self.device),
-            )
+            yield Tensor(self.x.value[start : start + size], self.device)
+
+    def answers(self) -> tuple[Tensor | None, Tensor | None]:
+        """y and weight."""
+        return self.y, self.weight
+
+
+class Group(NamedTuple):
+    """Steps whose rows are sent together: those before step `end`, `rows` rows from the epoch's `first` on."""
+
+    end: int
+    first: int
+    rows: int
+
+
+class Streamed(Batches):
+    """Data that stay in host memory. While one half of the stage on the device is trained on, a thread gathers the next
+    rows into pinned memory, from where a stream of its own copies them into the other half.
+
+    x, y, weight are the stage: a step that reads them can be traced once, as for data that are on the device.
+    """
+
+    def _hold(self, arrays: Sequence[npt.NDArray[Any] | None]) -> None:
+        self._host = list(arrays)
+        self._order = np.arange(self.rows)
+        self._capacity = 0
+        self._thread = ThreadPoolExecutor(1, "gpunet-stream")
+        self._groups: list[Group] = []
+        self._now = -1  # the group whose rows are in the stage
+        self._coming: Future[Any] | None = None
+
+    def shuffle(self, epoch: int) -> None:
+        self._order = rng.permutation(self.rows, seed=self.seed, stream=rng.stream("shuffle"), step=epoch)
+
+    def rewind(self) -> None:
+        self._order = np.arange(self.rows)
+
+    def begin(self, sizes: Sequence[int]) -> None:
+        if self._coming is not None:  # of an epoch that was broken off
+            self._coming.result()
+        self._stage(max(sizes))
+        self._groups, self._now = _groups(sizes, self._capacity), -1
+        self._coming = self._send(0)
+
+    def ready(self, at: int) -> int:
+        """Where a group begins, its rows are waited for, and those of the next are sent for."""
+        if self._now < 0 or at >= self._groups[self._now].end:
+            assert self._coming is not None
+            self._now += 1
+            half = self._now % 2
+            self._sent[half] = self._coming.result()
+            self.device.follow(self._sent[half])
+            self.cursor.value[...] = half * self._capacity
+            self._coming = self._send(self._now + 1) if self._now + 1 < len(self._groups) else None
+        return self._groups[self._now].end - at
+
+    def _stage(self, largest: int) -> None:
+        """Memory for two halves on the device and, pinned, here."""
+        row = sum(a[:1].nbytes for a in self._host if a is not None)
+        wanted = min(max(largest, STAGE_BYTES // max(row, 1)), self.rows)
+        if self._capacity >= largest:
+            return
+        self._capacity, self._sent = wanted, [None, None]
+        self.order = Tensor(self.device.upload(np.arange(2 * wanted)), self.device)
+        self.x, self.y, self.weight = (
+            None if a is None else Tensor(self.device.empty((2 * wanted, *a.shape[1:]), a.dtype), self.device)
+            for a in self._host
+        )
+        self._pinned = [
+            [None if a is None else self.device.pinned((wanted, *a.shape[1:]), a.dtype) for a in self._host] for _ in "01"
+        ]
+
+    def _send(self, number: int) -> Future[Any]:
+        return self._thread.submit(self._fill, number % 2, self._groups[number], self._order)
+
+    def _fill(self, half: int, group: Group, order: npt.NDArray[np.int64]) -> Any:
+        rows, start = order[group.first : group.first + group.rows], half * self._capacity
+        self.device.wait(self._sent[half])  # what lies in the pinned memory may still be on its way
+        pairs = []
+        for host, pinned, stage in zip(self._host, self._pinned[half], (self.x, self.y, self.weight), strict=True):
+            if host is not None and pinned is not None and stage is not None:
+                np.take(host, rows, axis=0, out=pinned[: len(rows)], mode="clip")  # "raise" would copy once more
+                pairs.append((stage.value[start : start + len(rows)], pinned[: len(rows)]))
+        return self.device.send(pairs)
+
+    def first(self, rows: int) -> Batches:
+        x, y, weight = (None if a is None else a[:rows] for a in self._host)
+        return batches(x, y, weight, device=self.device, dtype=self.dtype, seed=self.seed)
+
+    def pieces(self, size: int) -> Iterator[Tensor]:
+        x = self._host[0]
+        assert x is not None
+        for start in range(0, self.rows, size):
+            yield Tensor(self.device.upload(x[start : start + size]), self.device)
+
+    def answers(self) -> tuple[Tensor | None, Tensor | None]:
+        return self._upload(self._host[1]), self._upload(self._host[2])
+
+
+def _groups(sizes: Sequence[int], capacity: int) -> list[Group]:
+    """As many steps a group as fit into half of the stage."""
+    groups: list[Group] = []
+    first = rows = 0
+    for at, size in enumerate(sizes):
+        if rows + size > capacity:
+            groups.append(Group(at, first, rows))
+            first, rows = first + rows, 0
+        rows += size
+    return [*groups, Group(len(sizes), first, rows)]
 
 
 def load(array: Any, device: Device, dtype: Any) -> Tensor:
-    """Rows on the device: floats in the model's dtype; integers (classes, codes, pixels) as they are."""
+    """Rows on the device: floats in the model's dtype; bytes (pixels) and int32 as they are, other integers as int64."""
+    return Tensor(device.upload(as_rows(array, dtype)), device)
+
+
+def as_rows(array: Any, dtype: Any) -> npt.NDArray[Any]:
+    """The array that `load` uploads."""
     host = np.ascontiguousarray(array.numpy() if isinstance(array, Tensor) else array)
     if host.dtype.kind not in "fiub":
         raise DataError(f"numbers wanted, got an array of {host.dtype}. Tables with text go through gpunet.tabular")
@@ -93,4 +229,4 @@ def load(array: Any, device: Device, dtype: Any) -> Tensor:
         raise DataError("no rows to train on or evaluate")
     if host.dtype.kind == "b" or (host.dtype.kind == "f" and host.dtype != dtype):
         host = host.astype(dtype)
-    return Tensor(device.upload(host), device)
+    return host if host.dtype.kind == "f" or host.dtype in WHOLE else host.astype(np.int64)

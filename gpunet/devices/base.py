@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import rng
+from ..errors import ConfigError, DeviceError, did_you_mean
 
+PRECISIONS = ("float32", "tf32", "bf16")
 ALIGNMENT = 256  # bytes: whole cache lines and vector registers, on a GPU too
 
 
@@ -17,6 +20,12 @@ def address(array: Any) -> int:
     """Where the array's first element lies, in its device's memory."""
     at = getattr(array.data, "ptr", None)
     return int(array.__array_interface__["data"][0] if at is None else at)
+
+
+def overlaps(a: Any, b: Any) -> bool:
+    """Whether two arrays of one device share an element; on a GPU, whether their ranges of addresses do."""
+    on_gpu = hasattr(a.data, "ptr")  # CuPy's shares_memory is wrong for arrays of no dimension
+    return bool(np.may_share_memory(a, b) if on_gpu else np.shares_memory(a, b))
 
 
 def aligned_zeros(nbytes: int) -> npt.NDArray[np.uint8]:
@@ -52,6 +61,7 @@ class Device:
         captures: whether what it is asked for can be recorded once and replayed, as a CUDA graph.
         kernels: name of an op -> kernel(*outs, *ins, **settings), which returns NotImplemented where it declines.
         chained: names of the kernels that its kernel `chain` can run one after the other, tile by tile.
+        precisions: those of PRECISIONS in which it can multiply float32 matrices.
     """
 
     name = "numpy"
@@ -61,6 +71,7 @@ class Device:
     captures = False
     kernels: Mapping[str, Callable[..., Any]] = {}
     chained: frozenset[str] = frozenset()
+    precisions: tuple[str, ...] = PRECISIONS[:1]
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
         return np.empty(shape, dtype)
@@ -73,12 +84,64 @@ class Device:
         """One of this device's arrays in host memory (the same memory on the CPU)."""
         return array
 
+    def check_host(self, what: str) -> None:
+        """DeviceError where an array in host memory, which `what` was given, cannot be used as it is."""
+        if self.kind != "cpu":
+            raise DeviceError(
+                f"{what}: a NumPy array (host memory) met a Tensor on {self.name}. "
+                f"Use gpunet.tensor(array, device={self.name!r})"
+            )
+
     def synchronize(self) -> None:
         """Wait until everything asked for has been done."""
 
     def memory(self) -> Memory | None:
         """Free and total memory, where the device can tell."""
         return None
+
+    # ------------------------------------------------------------------ rows that come while it works
+
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Host memory that `send` can copy from while the device works."""
+        return np.empty(shape, dtype)
+
+    def send(self, pairs: Sequence[tuple[Any, npt.NDArray[Any]]]) -> Any:
+        """Begin to copy pinned arrays into some of this device's: pairs (to, from). The ticket is for `follow` and `wait`."""
+        for to, source in pairs:
+            to[...] = self.upload(source)
+
+    def follow(self, ticket: Any) -> None:
+        """What the device is asked for from now on comes after what was sent."""
+
+    def wait(self, ticket: Any) -> None:
+        """Wait here until what was sent is there."""
+
+    # ------------------------------------------------------------------ how matrices are multiplied
+
+    def check_precision(self, precision: str) -> None:
+        """ConfigError unless this device can multiply so."""
+        if precision not in PRECISIONS:
+            raise ConfigError(f"no precision {precision!r}.{did_you_mean(str(precision), PRECISIONS)}")
+        if precision not in self.precisions:
+            raise ConfigError(
+                f'precision "{precision}": {self.description} multiplies in {", ".join(self.precisions)} only. '
+                'Leave it out, or use device="cuda" (an NVIDIA GPU with cuBLASLt)'
+            )
+
+    @contextmanager
+    def computing(self, *, precision: str = "float32", autotune: bool = False) -> Iterator[None]:
+        """Inside, products of float32 matrices are in this precision, by the fastest algorithm if `autotune`."""
+        self.check_precision(precision)
+        yield
+
+    def choices(self) -> dict[str, Any]:
+        """What `autotune` found here, as plain data for a checkpoint; empty where there is nothing to choose."""
+        return {}
+
+    def restore(self, choices: Mapping[str, Any]) -> None:
+        """Choose again as `choices` says, where it is of an equal device and library."""
+
+    # ------------------------------------------------------------------ what ops ask for
 
     def uniform(self, n: int, *, seed: int, stream: int, step: int) -> Any:
         """n float32 numbers in [0, 1): gpunet.rng's, on this device."""

@@ -19,7 +19,7 @@ KERNELS = (
     "clip", "mod", "pow", "argmax", "eq", "ne", "lt", "le", "gt", "ge", "where", "cast", "sum", "mean", "max", "min",
     "activation", "activation_vjp", "linear", "linear_keep", "linear_dw", "linear_dz", "layers", "matmul",
     "softmax", "log_softmax", "softmax_cross_entropy", "softmax_cross_entropy_vjp",
-    "erf", "dropout", "gather", "scatter_add", "slice_rows", "pick", "one_hot", "copy", "pack", "concat", "chain",
+    "erf", "dropout", "gather", "gather_two", "scatter_add", "slice_rows", "pick", "one_hot", "copy", "pack", "concat", "chain",
     "sgd", "adagrad", "rmsprop", "adam", "nadam", "lion",
 )  # fmt: skip
 

@@ -7,10 +7,17 @@ free by being read column by column. So its "rows of D" are our columns: a bias,
 from __future__ import annotations
 
 import ctypes
+import logging
+import math
+from collections.abc import Callable, Mapping
 from ctypes import byref, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from functools import partial
 from typing import Any, NamedTuple
 
-from ..errors import ConfigError, DeviceError, did_you_mean
+from ..errors import DeviceError
+from .base import PRECISIONS
+
+log = logging.getLogger("gpunet")
 
 WORKSPACE = 32 << 20  # bytes: what NVIDIA recommends for Hopper, more than enough elsewhere
 
@@ -22,11 +29,15 @@ BATCH_COUNT, BATCH_STRIDE = 5, 6  # of a layout
 MAX_WORKSPACE, ALIGNMENT_A, ALIGNMENT_B, ALIGNMENT_C, ALIGNMENT_D = 1, 5, 6, 7, 8  # of a preference
 DEFAULT, BIAS, BGRADA = 1, 4, 256  # epilogues
 
-COMPUTE = {"float32": 68, "tf32": 77, "bf16": 75}  # of float32 matrices; tf32 and bf16 round what is multiplied
+# of float32 matrices: CUBLAS_COMPUTE_32F, _32F_FAST_TF32, _32F_FAST_16BF. The last two round what is multiplied, on its
+# way to the tensor cores, to 10 and 7 bits after the point, and sum in float32; in memory everything stays float32.
+COMPUTE = dict(zip(PRECISIONS, (68, 77, 75), strict=True))
 COMPUTE_64F = 70
-PRECISIONS = tuple(COMPUTE)
 FULLY_ALIGNED = 256  # bytes
 BIAS_ALIGNMENT = 16
+
+CANDIDATES, TIMED_CALLS, BLOCKS = 16, 10, 3  # of autotune: algorithms, calls between two looks at the clock, looks
+WORTH_IT = 0.97  # of the first choice's time: what comes closer is noise
 
 
 class Heuristic(ctypes.Structure):
@@ -68,6 +79,11 @@ class Planned(NamedTuple):
     out: c_void_p
     found: Heuristic
 
+    @property
+    def layouts(self) -> tuple[c_void_p, ...]:
+        """As the library counts matrices: A, B, C and D."""
+        return self.y, self.x, self.out, self.out
+
 
 def matrix(a: Any) -> Matrix | None:
     """How the last two axes lie, if a product can read them so."""
@@ -84,20 +100,21 @@ def matrix(a: Any) -> Matrix | None:
 class Products:
     """`matmul(out, x, y)` writes x @ y into out, or returns False where the library cannot.
 
-    precision: "float32"; "tf32" and "bf16" round the factors to 10 and 7 bits and sum in float32.
+    Attributes:
+        precision: "float32"; "tf32" and "bf16" round the factors to 10 and 7 bits and sum in float32.
+        autotune: whether the library's candidates for a product not seen before are timed. What came out first is
+            kept in `chosen`; two runs may choose differently, and then differ in their last bits.
     """
 
-    def __init__(self, library: Any, cupy: Any, workspace: Any) -> None:
+    def __init__(self, library: Any, cupy: Any, workspace: Any, gpu: str = "") -> None:
         self._library, self._cupy, self._workspace = library, cupy, workspace
-        self.precision = "float32"
+        self.precision, self.autotune = PRECISIONS[0], False
+        self.chosen: dict[Key, bytes] = {}
         self._plans: dict[Key, Planned | None] = {}
         self._handle = c_void_p()
         self._call("Create", byref(self._handle))
-
-    def choose(self, precision: str) -> None:
-        if precision not in COMPUTE:
-            raise ConfigError(f'no precision "{precision}".{did_you_mean(precision, COMPUTE)}')
-        self.precision = precision
+        self._library.cublasLtGetVersion.restype = c_size_t
+        self.about = {"gpu": gpu, "cublaslt": int(self._library.cublasLtGetVersion())}
 
     def matmul(self, out: Any, x: Any, y: Any, *, bias: Any = None, column_sums: Any = None) -> bool:
         """bias: one number a column, added. column_sums: where the sums of y's columns go. One of them at most."""
@@ -112,6 +129,13 @@ class Products:
             return False
         if extra is not None:
             self._set("MatmulDesc", plan.description, BIAS_POINTER, c_uint64(extra.data.ptr))
+        if self.autotune and key not in self.chosen and not self._cupy.cuda.get_current_stream().is_capturing():
+            plan = self._plans[key] = self._fastest(key, plan, out, x, y)
+            self.chosen[key] = bytes(plan.found.algorithm)
+        self._multiply(key, plan, out, x, y)
+        return True
+
+    def _multiply(self, key: Key, plan: Planned, out: Any, x: Any, y: Any) -> None:
         number = c_double if key.dtype == "float64" else c_float
         pointer = c_void_p(out.data.ptr)
         self._call(
@@ -120,7 +144,51 @@ class Products:
             byref(plan.found), c_void_p(self._workspace.data.ptr), c_size_t(self._workspace.nbytes),
             c_void_p(self._cupy.cuda.get_current_stream().ptr),
         )  # fmt: skip
-        return True
+
+    # ------------------------------------------------------------------ autotune
+
+    def _fastest(self, key: Key, plan: Planned, *arrays: Any) -> Planned:
+        """By one of the library's candidates; its first one unless another is clearly faster."""
+        candidates = [plan._replace(found=found) for found in self._ask(key, plan.description, *plan.layouts, most=CANDIDATES)]
+        times = [self._time(partial(self._multiply, key, candidate, *arrays)) for candidate in candidates]
+        best = min(range(len(times)), key=times.__getitem__)
+        return candidates[best if times[best] < WORTH_IT * times[0] else 0]
+
+    def _time(self, work: Callable[[], None]) -> float:
+        """Milliseconds of TIMED_CALLS calls, in the best of BLOCKS; infinite for what does not run after all."""
+        cuda = self._cupy.cuda
+        try:
+            work()
+        except DeviceError:
+            return math.inf
+        blocks = []
+        for _ in range(BLOCKS):
+            begin, end = cuda.Event(), cuda.Event()
+            begin.record()
+            for _ in range(TIMED_CALLS):
+                work()
+            end.record()
+            end.synchronize()
+            blocks.append(cuda.get_elapsed_time(begin, end))
+        return float(min(blocks))
+
+    def choices(self) -> dict[str, Any]:
+        """`chosen` as plain data, with the GPU and the library that it holds for."""
+        listed = [[_listed(key), algorithm.hex()] for key, algorithm in self.chosen.items()]
+        return {**self.about, "products": listed} if listed else {}
+
+    def restore(self, choices: Mapping[str, Any]) -> None:
+        """What `choices` gave, in this run or another; not used where the GPU or the library is another."""
+        if not choices:
+            return
+        other = {name: choices.get(name) for name in self.about}
+        if other != self.about:
+            log.warning("products are not tuned as before: they were tuned for %s, this is %s", other, self.about)
+            return
+        for listed, algorithm in choices["products"]:
+            key = _key_of(listed)
+            self.chosen[key] = bytes.fromhex(algorithm)
+            self._plans.pop(key, None)
 
     # ------------------------------------------------------------------ plans
 
@@ -137,7 +205,7 @@ class Products:
         return Key(of_x, of_y, of_out, count, out.dtype.name, self.precision, epilogue, alignments)  # type: ignore[arg-type]
 
     def _plan(self, key: Key) -> Planned | None:
-        """The library's first choice: the same one in every run."""
+        """By the algorithm chosen before, or else the library's first choice: the same one in every run."""
         wide = key.dtype == "float64"
         description = c_void_p()
         compute = COMPUTE_64F if wide else COMPUTE[key.precision]
@@ -146,8 +214,24 @@ class Products:
         self._set("MatmulDesc", description, TRANS_B, c_int32(OP_T if key.x.turned else OP_N))
         self._set("MatmulDesc", description, EPILOGUE, c_uint32(key.epilogue))
         x, y, out = (self._layout(m, key) for m in (key.x, key.y, key.out))
-        found = self._first(key, description, x, y, out)
-        return None if found is None else Planned(description, x, y, out, found)
+        found = self._chosen(key, description, y, x, out, out) or self._ask(key, description, y, x, out, out)
+        return Planned(description, x, y, out, found[0]) if found else None
+
+    def _chosen(self, key: Key, description: c_void_p, *layouts: c_void_p) -> list[Heuristic]:
+        """The algorithm that `restore` brought, if the library says that it can be used."""
+        algorithm = self.chosen.get(key)
+        if algorithm is None:
+            return []
+        found, checked = Heuristic(), Heuristic()
+        if len(algorithm) == ctypes.sizeof(found.algorithm):
+            ctypes.memmove(found.algorithm, algorithm, len(algorithm))
+            status = self._library.cublasLtMatmulAlgoCheck(
+                self._handle, description, *layouts, byref(found), byref(checked)
+            )
+            if not status and not checked.status and checked.workspace <= self._workspace.nbytes:
+                return [found]
+        del self.chosen[key]
+        return []
 
     def _layout(self, m: Matrix, key: Key) -> c_void_p:
         layout = c_void_p()
@@ -159,8 +243,9 @@ class Products:
             self._set("MatrixLayout", layout, BATCH_STRIDE, c_int64(m.next))
         return layout
 
-    def _first(self, key: Key, description: c_void_p, x: c_void_p, y: c_void_p, out: c_void_p) -> Heuristic | None:
-        wishes, found, count = c_void_p(), Heuristic(), c_int()
+    def _ask(self, key: Key, description: c_void_p, *layouts: c_void_p, most: int = 1) -> list[Heuristic]:
+        """The library's candidates, its best guess first."""
+        wishes, found, count = c_void_p(), (Heuristic * most)(), c_int()
         of_x, of_y, of_out = key.alignments
         self._call("MatmulPreferenceCreate", byref(wishes))
         self._set("MatmulPreference", wishes, MAX_WORKSPACE, c_uint64(self._workspace.nbytes))
@@ -169,10 +254,10 @@ class Products:
         ):  # fmt: skip
             self._set("MatmulPreference", wishes, attribute, c_uint32(bytes_))
         status = self._library.cublasLtMatmulAlgoGetHeuristic(
-            self._handle, description, y, x, out, out, wishes, c_int(1), byref(found), byref(count)
+            self._handle, description, *layouts, wishes, c_int(most), found, byref(count)
         )
         self._call("MatmulPreferenceDestroy", wishes)
-        return found if not status and count.value and not found.status else None
+        return [] if status else [one for one in found[: count.value] if not one.status]
 
     def _set(self, what: str, thing: c_void_p, attribute: int, value: Any) -> None:
         self._call(f"{what}SetAttribute", thing, c_int(attribute), byref(value), c_size_t(ctypes.sizeof(value)))
@@ -186,14 +271,25 @@ class Products:
 class NoProducts:
     """Where the library is missing: CuPy multiplies, and nothing can be captured."""
 
-    precision = "float32"
-
-    def choose(self, precision: str) -> None:
-        if precision != "float32":
-            raise DeviceError(f'precision "{precision}" wants cuBLASLt, which was not found')
+    precision, autotune = PRECISIONS[0], False
 
     def matmul(self, *arrays: Any, **extra: Any) -> bool:
         return False
+
+    def choices(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, choices: Mapping[str, Any]) -> None:
+        pass
+
+
+def _listed(key: Key) -> list[Any]:
+    return [list(part) if isinstance(part, tuple) else part for part in key]
+
+
+def _key_of(listed: Any) -> Key:
+    x, y, out, stack, dtype, precision, epilogue, alignments = listed
+    return Key(Matrix(*x), Matrix(*y), Matrix(*out), stack, dtype, precision, epilogue, tuple(alignments))
 
 
 def load(major: int) -> Any:

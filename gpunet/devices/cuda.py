@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DeviceError
+from ..errors import DeviceError, OutOfMemoryError
 from . import cublaslt, environment
-from .base import Device, Memory
+from .base import PRECISIONS, Device, Memory
 from .cuda_kernels import KERNELS, c_name, lanes
 from .launcher import BEYOND, INDEX, Launcher
 
@@ -34,21 +34,23 @@ class CUDA(Device):
         self.name = f"cuda:{index}"
         self._device = cupy.cuda.Device(index)
         self.capturing, self.captures = False, kernels
+        self._copies: Any = None  # the stream of `send`
+        self.products: Any = cublaslt.NoProducts()
         if kernels:
             with self._device:
                 self.workspace = cupy.empty(cublaslt.WORKSPACE, np.uint8)
                 self.launcher = Launcher(cupy, self._device)
-                self.products = (
-                    cublaslt.NoProducts() if lt is None else cublaslt.Products(lt, cupy, self.workspace)
-                )
+                if lt is not None:
+                    self.products = cublaslt.Products(lt, cupy, self.workspace, self.gpu)
+                    self.precisions = PRECISIONS
             self.kernels = {name: partial(kernel, self) for name, kernel in KERNELS.items()}
 
     # ------------------------------------------------------------------ what kernels need
 
-    def scratch(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
-        """Memory until the next kernel: whatever runs goes through one stream, in order."""
-        dtype = np.dtype(dtype)
-        return self.workspace[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+    def scratch(self, shape: tuple[int, ...], dtype: npt.DTypeLike, *, half: int = 0) -> Any:
+        """Memory until the next kernel, one half or the other: whatever runs goes through one stream, in order."""
+        dtype, start = np.dtype(dtype), half * (self.workspace.nbytes // 2)
+        return self.workspace[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
     def raise_beyond(self, name: str, length: int) -> None:
         """IndexError if a kernel met a row number out of range; a captured step is looked at when it is done."""
@@ -59,12 +61,26 @@ class CUDA(Device):
             self.launcher.reset()
             raise IndexError(f"{name}: index {found[INDEX]} is out of range for {length} rows")
 
+    @contextmanager
+    def computing(self, *, precision: str = "float32", autotune: bool = False) -> Iterator[None]:
+        self.check_precision(precision)
+        products = self.products
+        before = products.precision, products.autotune
+        products.precision, products.autotune = precision, autotune
+        try:
+            yield
+        finally:
+            products.precision, products.autotune = before
+
+    def choices(self) -> dict[str, Any]:
+        return self.products.choices()
+
+    def restore(self, choices: Mapping[str, Any]) -> None:
+        self.products.restore(choices)
+
     def check_finite(self, x: Any) -> None:
         """Everything after this stops, on the device, unless all of x is finite."""
         self.launcher.flat("reduce", f"check_finite<{c_name(x)}>", lanes(x), x, np.int64(x.size))
-
-    def count_step(self) -> None:
-        self.launcher.launch("reduce", "count_step<gpunet::Control>", (1,), (1,))
 
     @contextmanager
     def capture(self) -> Iterator[Any]:
@@ -94,11 +110,37 @@ class CUDA(Device):
             yield
         except MemoryError as error:  # CuPy's is one
             left, total = self.memory()
-            raise DeviceError(
+            raise OutOfMemoryError(
                 f"{self.name}: out of memory: {nbytes / 2**20:,.1f} MiB wanted, {left / 2**20:,.1f} of "
                 f"{total / 2**20:,.1f} MiB free. Use a smaller batch_size or accumulate=, or free other programs' "
                 "memory (nvidia-smi lists them)"
             ) from error
+
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        size = math.prod(shape)
+        memory = self.xp.cuda.alloc_pinned_memory(max(size * np.dtype(dtype).itemsize, 1))
+        return np.frombuffer(memory, dtype, size).reshape(shape)
+
+    def send(self, pairs: Sequence[tuple[Any, npt.NDArray[Any]]]) -> Any:
+        cuda = self.xp.cuda
+        with self._device:
+            if self._copies is None:
+                self._copies = cuda.Stream(non_blocking=True)
+            read, sent = cuda.Event(disable_timing=True), cuda.Event(disable_timing=True)
+            read.record()  # whatever still reads what is to be written over
+            self._copies.wait_event(read)
+            for to, source in pairs:
+                to.set(source, stream=self._copies)
+            sent.record(self._copies)
+        return sent
+
+    def follow(self, ticket: Any) -> None:
+        with self._device:
+            self.xp.cuda.get_current_stream().wait_event(ticket)
+
+    def wait(self, ticket: Any) -> None:
+        if ticket is not None:
+            ticket.synchronize()
 
     def download(self, array: Any) -> npt.NDArray[Any]:
         return self.xp.asnumpy(array)
@@ -107,8 +149,11 @@ class CUDA(Device):
         self._device.synchronize()
 
     def memory(self) -> Memory:
+        """What CuPy keeps for the next array is free, too."""
+        with self._device:
+            kept = self.xp.get_default_memory_pool().free_bytes()
         free, total = self._device.mem_info
-        return Memory(int(free), int(total))
+        return Memory(int(free + kept), int(total))
 
     def scatter_add(self, out: Any, rows: Any, g: Any) -> None:
         """Pass k adds the k-th use of each row: CuPy's own add.at uses atomics, whose order changes the bits."""
@@ -124,9 +169,13 @@ class CUDA(Device):
             out[flat[once]] += g[once]
 
     @property
+    def gpu(self) -> str:
+        """What the card is called."""
+        return str(self.xp.cuda.runtime.getDeviceProperties(self.index)["name"].decode())
+
+    @property
     def description(self) -> str:
-        properties = self.xp.cuda.runtime.getDeviceProperties(self.index)
-        return f"{self.name} ({properties['name'].decode()}, {self.memory().total / 2**30:.0f} GiB)"
+        return f"{self.name} ({self.gpu}, {self.memory().total / 2**30:.0f} GiB)"
 
 
 def open_cuda(index: int) -> CUDA:

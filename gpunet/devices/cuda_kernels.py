@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .base import address
-from .launcher import WARP
+from .launcher import MOST_BLOCKS, THREADS, WARP
 
 CUDA = Any  # cuda.CUDA, which imports this file
 
@@ -174,9 +174,60 @@ def _bias_activation(cuda: CUDA, out: Any, z: Any, b: Any, act: str, alpha: floa
 
 # ---------------------------------------------------------------- products
 
+# Our own kernel needs one launch where cuBLASLt needs two or three. Measured on an H100: it is ahead up to some 100
+# million operations.
+SMALL_PRODUCT = 100_000_000
+FEW_TILES = 96  # of 32 x 32: fewer leave too many multiprocessors idle, and tiles are made smaller
+
+
+def _small_product(
+    cuda: CUDA, out: Any, x: Any, y: Any, end: str = "Plain", second: Any = None, third: Any = None, alpha: float = 0.0
+) -> bool:
+    """out = x @ y in one launch of csrc/products.cu, with what its `end` makes of it; False where that is no gain."""
+    if not all(a.dtype == np.float32 and a.size for a in (out, x, y)) or not out.flags.c_contiguous:
+        return False
+    if cuda.products.precision != "float32" or x.ndim != y.ndim or x.ndim not in (2, 3) or x.shape[:-2] != y.shape[:-2]:
+        return False
+    stack, (m, k), n = x.shape[0] if x.ndim == 3 else 1, x.shape[-2:], y.shape[-1]
+    side = 32 if stack * -(-m // 32) * -(-n // 32) >= FEW_TILES else 16
+    grid = -(-n // side), -(-m // side), stack
+    layout = next((found for found in LAYOUTS[end.partition("<")[0]] if None not in _steps(x, y, found)), None)
+    if layout is None or 2 * out.size * k > SMALL_PRODUCT or max(grid[1:]) > MOST_PLACES:
+        return False
+    ld_x, ld_y = _steps(x, y, layout)
+    turns = ", ".join("true" if along_k else "false" for along_k in layout)
+    to_next = (a.strides[0] // a.itemsize if stack > 1 else 0 for a in (x, y))
+    cuda.launcher.launch(
+        "products", f"product<{side}, {turns}, gpunet::{end}>", grid, (THREADS,),
+        out, out if second is None else second, x, y, x if third is None else third, *map(np.int32, (m, n, k)),
+        np.int64(ld_x), np.int64(ld_y), *map(np.int64, to_next), np.float32(alpha),
+    )  # fmt: skip
+    return True
+
+
+# fmt: off
+LAYOUTS = {  # whether rows of x, and columns of y, lie along k, by what csrc/products.cu has
+    "Plain":      [(True, False), (True, True), (False, False), (False, True)],
+    "Forward":    [(True, False)],
+    "Backward":   [(True, True)],
+    "ColumnSums": [(False, False)],
+}
+# fmt: on
+
+
+def _steps(x: Any, y: Any, along_k: tuple[bool, bool]) -> tuple[Any, Any]:
+    """From one line to the next of each, in elements; None where a line's elements are not neighbours."""
+    return _step(x, along_k[0]), _step(y.swapaxes(-1, -2), along_k[1])
+
+
+def _step(a: Any, along_last: bool) -> int | None:
+    axes = list(zip(a.shape[-2:], (s // a.itemsize for s in a.strides[-2:]), strict=True))
+    (lines, step), (length, one) = axes if along_last else reversed(axes)
+    return (step if lines > 1 else length) if one == 1 or length == 1 else None
+
 
 def matmul(cuda: CUDA, out: Any, x: Any, y: Any) -> Any:
-    return None if cuda.products.matmul(out, x, y) else NotImplemented
+    return None if _small_product(cuda, out, x, y) or cuda.products.matmul(out, x, y) else NotImplemented
 
 
 def linear(cuda: CUDA, out: Any, x: Any, w: Any, b: Any, *, act: str, alpha: float) -> Any:
@@ -187,6 +238,8 @@ def linear_keep(cuda: CUDA, out: Any, z: Any, x: Any, w: Any, b: Any, *, act: st
     """The activation is a pass of its own: cuBLASLt's RELU makes 0 of NaN, which would hide a diverged net."""
     if not is_float(out, z, b) or b.ndim != 1:
         return NotImplemented
+    if _small_product(cuda, out, x, w, f"Forward<gpunet::act::{act}>", z, b, alpha):
+        return None
     if cuda.products.matmul(z, x, w, bias=b):
         return None if act == "identity" and z is out else activation(cuda, out, z, act=act, alpha=alpha)
     if not cuda.products.matmul(z, x, w):
@@ -199,7 +252,7 @@ def linear_dw(cuda: CUDA, dw: Any, db: Any, x: Any, g: Any) -> Any:
     if not is_float(dw, db, g) or g.ndim != 2:
         return NotImplemented
     turned = x.swapaxes(-1, -2)
-    if cuda.products.matmul(dw, turned, g, column_sums=db):
+    if _small_product(cuda, dw, turned, g, "ColumnSums", db) or cuda.products.matmul(dw, turned, g, column_sums=db):
         return None
     if not cuda.products.matmul(dw, turned, g):
         return NotImplemented
@@ -207,7 +260,11 @@ def linear_dw(cuda: CUDA, dw: Any, db: Any, x: Any, g: Any) -> Any:
 
 
 def linear_dz(cuda: CUDA, out: Any, g: Any, w: Any, s: Any, *, act: str, alpha: float) -> Any:
-    if not is_float(out, s) or not cuda.products.matmul(out, g, w):
+    if not is_float(out, s):
+        return NotImplemented
+    if _small_product(cuda, out, g, w, f"Backward<gpunet::act::{act}>", None, s, alpha):
+        return None
+    if not cuda.products.matmul(out, g, w):
         return NotImplemented
     return activation_vjp(cuda, out, out, s, act=act, alpha=alpha)
 
@@ -220,16 +277,35 @@ def _axes(ndim: int, axis: Any) -> list[int]:
     return sorted(a % ndim for a in given) if ndim else []
 
 
+def _runs(axes: Sequence[int]) -> list[tuple[int, int]]:
+    """Neighbours together, as (first, last + 1)."""
+    starts = [a for a in axes if a - 1 not in axes]
+    return [(a, next(b for b in range(a + 1, axes[-1] + 2) if b not in axes)) for a in starts]
+
+
+def _spans(shape: Sequence[int], first: int, last: int) -> tuple[int, int, int]:
+    """How many elements lie before, in and after these axes."""
+    return math.prod(shape[:first]), math.prod(shape[first:last]), math.prod(shape[last:])
+
+
 def reduce(cuda: CUDA, out: Any, x: Any, *, join: str, axis: Any = None, keepdims: bool = False, mean: bool = False) -> Any:
     axes = _axes(x.ndim, axis)
-    if not is_float(out, x) or (axes and axes != list(range(axes[0], axes[-1] + 1))):
+    runs = _runs(axes) or [(x.ndim, x.ndim)]
+    count = math.prod(x.shape[a] for a in axes)
+    if not is_float(out, x) or len(runs) > 2 or (not count and join != "Sum"):  # NumPy has the words for this error
         return NotImplemented
-    first, last = (axes[0], axes[-1] + 1) if axes else (x.ndim, x.ndim)
-    before, n, after = (math.prod(x.shape[a:b]) for a, b in ((0, first), (first, last), (last, x.ndim)))
-    if not n and join != "Sum":
-        return NotImplemented  # an error that NumPy has the words for
-    if out.size:
-        _fold(cuda, out, x, join, before, n, after, float(n) if mean else 1.0)
+    if not out.size:
+        return None
+    if len(runs) == 2:  # the later run first, onto a result between
+        first, last = runs[1]
+        before, n, after = _spans(x.shape, first, last)
+        if 2 * before * after * x.itemsize > cuda.workspace.nbytes:
+            return NotImplemented
+        between = cuda.scratch((*x.shape[:first], *x.shape[last:]), x.dtype, half=1)
+        if between.size:
+            _fold(cuda, between, x, join, before, n, after, 1.0)
+        x = between
+    _fold(cuda, out, x, join, *_spans(x.shape, *runs[0]), float(count) if mean else 1.0)
     return None
 
 
@@ -237,7 +313,7 @@ def _fold(cuda: CUDA, out: Any, x: Any, join: str, before: int, n: int, after: i
     """Onto partial results in the workspace first, where one block would have too much to do."""
     chunk = ROWS_CHUNK if after == 1 else COLUMNS_CHUNK
     chunks = -(-n // chunk)
-    if 1 < chunks <= MOST_PLACES and before * chunks * after * out.itemsize <= cuda.workspace.nbytes:
+    if 1 < chunks <= MOST_PLACES and 2 * before * chunks * after * out.itemsize <= cuda.workspace.nbytes:
         partial_results = cuda.scratch((before, chunks, after), out.dtype)
         _fold_once(cuda, partial_results, x, join, before, n, after, chunk, 1.0)
         x, n = partial_results, chunks
@@ -292,13 +368,20 @@ def softmax_cross_entropy(cuda: CUDA, out: Any, z: Any, t: Any, *, smoothing: fl
 
 
 def softmax_cross_entropy_vjp(cuda: CUDA, out: Any, g: Any, z: Any, t: Any, *, smoothing: float) -> Any:
-    if not is_float(out, z) or not is_index(t) or z.ndim != 2 or g.dtype != z.dtype:
+    return _cross_entropy_with_gradient(cuda, "cross_entropy_vjp", (out,), g, z, t, smoothing)
+
+
+def softmax_cross_entropy_both(cuda: CUDA, value: Any, out: Any, g: Any, z: Any, t: Any, *, smoothing: float) -> Any:
+    return _cross_entropy_with_gradient(cuda, "cross_entropy_both", (value, out), g, z, t, smoothing)
+
+
+def _cross_entropy_with_gradient(cuda: CUDA, name: str, outs: Any, g: Any, z: Any, t: Any, smoothing: float) -> Any:
+    if not is_float(*outs, z) or not is_index(t) or z.ndim != 2 or g.dtype != z.dtype:
         return NotImplemented
     rows, cols = z.shape
     step = g.strides[0] // g.itemsize if g.ndim == 1 and g.size > 1 else 0
     sizes = np.int64(rows), np.int32(cols), z.dtype.type(smoothing)
-    name = f"cross_entropy_vjp<{c_name(z)}, {c_name(t)}>"
-    _by_warps(cuda, name, rows, out, g, np.int32(step), z, t, *sizes)
+    _by_warps(cuda, f"{name}<{c_name(z)}, {c_name(t)}>", rows, *outs, g, np.int32(step), z, t, *sizes)
     cuda.raise_beyond("pick", cols)
     return None
 
@@ -317,6 +400,25 @@ def gather(cuda: CUDA, out: Any, x: Any, rows: Any) -> Any:
 
 def slice_rows(cuda: CUDA, out: Any, x: Any, start: Any, *, size: int) -> Any:
     return _move_rows(cuda, "slice_rows", out, x, start, out.size, last=size - 1)
+
+
+def gather_two(cuda: CUDA, out_x: Any, out_y: Any, x: Any, y: Any, order: Any, start: Any, *, size: int) -> Any:
+    same = _words(out_x, x) and _words(out_y, y) and order.dtype == start.dtype
+    if not same or not is_index(order) or order.ndim != 1 or not size:
+        return NotImplemented
+    rows = [math.prod(t.shape[1:]) * t.itemsize for t in (x, y)]  # bytes
+    whole = all(a.data.ptr % 4 == 0 for a in (out_x, out_y, x, y)) and not any(n % 4 for n in rows)
+    word, dtype = ("unsigned", np.dtype(np.uint32)) if whole else ("unsigned char", np.dtype(np.uint8))
+    widths = [n // dtype.itemsize for n in rows]
+    tables = [t.reshape(-1).view(dtype) for t in (out_x, out_y, x, y)]
+    threads = min(-(-max(*widths, 1) // WARP) * WARP, THREADS)
+    sizes = size, order.size, *widths, min(x.shape[0], y.shape[0])
+    cuda.launcher.launch(
+        "rows", f"gather_two<{word}, {c_name(order)}>", (min(size, MOST_BLOCKS),), (threads,),
+        *tables, order, start, *map(np.int64, sizes),
+    )  # fmt: skip
+    cuda.raise_beyond("gather", min(x.shape[0], y.shape[0]))
+    return None
 
 
 def _move_rows(cuda: CUDA, name: str, out: Any, x: Any, index: Any, count: int, last: int) -> Any:
@@ -402,6 +504,53 @@ def concat(cuda: CUDA, out: Any, *xs: Any, axis: int) -> Any:
     return None
 
 
+# ---------------------------------------------------------------- places
+
+
+def argmax(cuda: CUDA, out: Any, x: Any, *, axis: int | None, keepdims: bool = False) -> Any:
+    if not (x.flags.c_contiguous and out.flags.c_contiguous) or x.dtype.name not in ("float32", "float64", "int32", "int64"):
+        return NotImplemented
+    at = None if axis is None else axis % x.ndim
+    n, after = (x.size, 1) if at is None else (x.shape[at], math.prod(x.shape[at + 1 :]))
+    sizes = map(np.int64, (out.size, n, after))
+    cuda.launcher.flat("places", f"argmax<{c_name(x)}>", out.size * WARP, out, x, *sizes)
+    return None
+
+
+def pad(cuda: CUDA, out: Any, x: Any, *, widths: tuple[tuple[int, int], ...], value: float = 0.0) -> Any:
+    return _place(cuda, out, x, [(before, 1) for before, _ in widths], value)
+
+
+def unslice(cuda: CUDA, out: Any, g: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
+    along = [slice(*triple).indices(n) for triple, n in zip(index, shape, strict=True)]
+    return _place(cuda, out, g, [(start, step) for start, _, step in along], 0.0)
+
+
+def _place(cuda: CUDA, out: Any, x: Any, along: Sequence[tuple[int, int]], value: float) -> Any:
+    """x in `out` at start, start + step, ... of each axis, and `value` around it."""
+    word = _words(out, x)
+    axes: list[tuple[int, int, int, int]] = []
+    for n, count, (start, step) in zip(out.shape, x.shape, along, strict=True):
+        if axes and (start, step, n) == (0, 1, count):  # whole: one axis with the one before it
+            before_n, before_count, before_start, before_step = axes.pop()
+            if before_step == 1:
+                axes.append((before_n * n, before_count * n, before_start * n, 1))
+                continue
+            axes.append((before_n, before_count, before_start, before_step))
+        axes.append((n, count, start, step))
+    if word is None or len(axes) > 3:
+        return NotImplemented
+    axes = [(1, 1, 0, 1)] * (3 - len(axes)) + axes
+    fill = np.array(value, out.dtype).view({1: np.uint8, 4: np.uint32, 8: np.int64}[out.itemsize])[()]
+    placed = [np.int64(number) for _, count, start, step in axes for number in (start, step, count)]
+    sizes = np.int64(out.size), np.int64(axes[1][0]), np.int64(axes[2][0])
+    cuda.launcher.flat("places", f"place<{word}>", out.size, out, x, fill, *sizes, *placed)
+    return None
+
+
+# ---------------------------------------------------------------- dropout
+
+
 def dropout(cuda: CUDA, out: Any, x: Any, rate: Any, step: Any, *, seed: int, stream: int) -> Any:
     if not is_float(out, x) or rate.dtype.name != "float64" or step.dtype.name != "int64":
         return NotImplemented
@@ -449,8 +598,10 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "max": partial(reduce, join="Largest"), "min": partial(reduce, join="Smallest"),
     "softmax": partial(softmax, logarithm=False), "log_softmax": partial(softmax, logarithm=True),
     "softmax_cross_entropy": softmax_cross_entropy, "softmax_cross_entropy_vjp": softmax_cross_entropy_vjp,
-    "gather": gather, "slice_rows": slice_rows, "pick": pick, "one_hot": one_hot, "scatter_add": scatter_add,
-    "copy": copy, "pack": pack, "concat": concat, "dropout": dropout,
+    "softmax_cross_entropy_both": softmax_cross_entropy_both,
+    "gather": gather, "gather_two": gather_two, "slice_rows": slice_rows, "pick": pick, "one_hot": one_hot,
+    "scatter_add": scatter_add, "copy": copy, "pack": pack, "concat": concat, "dropout": dropout, "argmax": argmax,
+    "pad": pad, "unslice": unslice,
     "sgd":     partial(update, rule="sgd", outs=2, vectors=3),
     "adagrad": partial(update, rule="adagrad", outs=2, vectors=3),
     "rmsprop": partial(update, rule="rmsprop", outs=3, vectors=4),

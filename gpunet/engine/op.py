@@ -223,11 +223,7 @@ class Op:
                 return Tensor(Spec((), dtype), device, mode.trace.constant(value, dtype))
             return Tensor(device.upload(np.asarray(value, dtype)), device)
         if isinstance(value, (np.ndarray, np.generic, list, tuple)):
-            if device.kind != "cpu":
-                raise DeviceError(
-                    f"{self.name}: a NumPy array (host memory) met a Tensor on {device.name}. "
-                    f"Use gpunet.tensor(array, device={device.name!r})"
-                )
+            device.check_host(self.name)
             return Tensor(np.asarray(value, like if isinstance(value, (list, tuple)) else None), device)
         raise DeviceError(f"{self.name}: a Tensor, a number or an array wanted, got {type(value).__name__}")
 

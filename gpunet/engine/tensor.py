@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..devices import Device, select
-from ..errors import DTypeError, GraphError, ShapeError, TraceError
+from ..errors import DeviceError, DTypeError, GraphError, ShapeError, TraceError
 from .node import Edge, Node, Spec, Version, mode
 
 if TYPE_CHECKING:
@@ -191,6 +191,11 @@ class Tensor:
             raise DTypeError(f"assign: a Tensor wanted, got {type(new).__name__}. Make one with gpunet.tensor(...)")
         if new.shape != self.shape or new.dtype != self.dtype:
             raise ShapeError(f"assign: expected {self.dtype}{list(self.shape)}, got {new.dtype}{list(new.shape)}")
+        if new.device.name != self.device.name:
+            raise DeviceError(
+                f"assign: the state is on {self.device.name}, its new value on {new.device.name}. "
+                f"Move it with .to({self.device.name!r})"
+            )
         if mode.trace is not None:
             mode.trace.assign(self, new)
         elif self.pinned:

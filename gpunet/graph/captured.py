@@ -12,9 +12,14 @@ from ..devices import Device
 from ..devices.launcher import BEYOND, DONE, GO, INDEX
 from ..engine.op import plain_copies
 from .program import Call, Program, finite
+from .scalars import Scalars, fits
 from .trace import Graph
 
-STEPS_A_LAUNCH = 16
+STEPS_A_LAUNCH = 32
+STOP = (  # what a row number out of range stops
+    "gather", "gather_two", "slice_rows", "pick", "one_hot", "scatter_add", "softmax_cross_entropy", "softmax_cross_entropy_vjp",
+    "softmax_cross_entropy_both",
+)  # fmt: skip
 PRODUCTS = ("matmul", "linear", "linear_keep", "linear_dw", "linear_dz")  # cuBLASLt writes, whatever happened before
 
 
@@ -35,23 +40,61 @@ class CapturedProgram(Program):
         self._between: list[Callable[[], Any]] = []
         self._graphs: dict[int, list[Any]] = {}  # steps -> a CUDA graph for each segment
         self.cuda: Any = device
+        self._scalars = Scalars()
+        self._counting: Scalars | None = None  # the last launch of such, if nothing after it can stop the step
         super().__init__(graph, device)
+        self._count_steps()
 
     # ------------------------------------------------------------------ what is recorded
 
     def _add(self, call: Call) -> None:
         op = call.node.op
         assert op is not None
+        if fits(op.kernel, call.outs, call.ins):
+            self._wait(op.kernel, call.outs[0], call.ins)
+            return
         kernel = self.cuda.kernels.get(op.kernel)
         work = None if kernel is None or self._unguarded(call) else self._recordable(kernel, call)
-        if work is not None:
-            self._segments[-1].append(work)
-        else:
+        if work is None:
             self._call_back(f"{op.name}{list(call.outs[0].shape)}", self._bound(call))
+        else:
+            self._record(work, call.outs, call.ins, stops=op.kernel in STOP)
+
+    def _record(self, work: Callable[[], Any], outs: Sequence[Any], ins: Sequence[Any], *, stops: bool) -> None:
+        """After the waiting scalars, if it touches them, or writes a state that their watch may have to save."""
+        if self._scalars.touched(outs, ins) or (self._scalars.watches and self._writes_state(outs)):
+            self._flush()
+        self._counting = None if stops else self._counting
+        self._segments[-1].append(work)
+
+    def _wait(self, what: str, out: Any, ins: tuple[Any, ...]) -> None:
+        if self._scalars.full:
+            self._flush()
+        self._scalars.add(what, out, ins)
+
+    def _flush(self) -> None:
+        if self._scalars.calls:
+            self._segments[-1].append(partial(self._scalars.launch, self.cuda))
+            self._counting, self._scalars = self._scalars, Scalars()
+
+    def _count_steps(self) -> None:
+        """The last thing of a step, or as early as nothing can stop it any more."""
+        self._flush()
+        if self._counting is None or self._counting.full:
+            self._counting = Scalars()
+            self._segments[-1].append(partial(self._counting.launch, self.cuda))
+        self._counting.count()
+
+    def _writes_state(self, outs: Sequence[Any]) -> bool:
+        held = [self.arrays[leaf, 0] for leaf in self.graph.held if (leaf, 0) in self.arrays]
+        return any(np.may_share_memory(out, a) for out in outs for a in held)
 
     def _recordable(self, kernel: Callable[..., Any], call: Call) -> Callable[[], Any] | None:
         """The kernel on these arrays, or on plain copies of views whose layout it declines."""
+        op = call.node.op
         work = partial(kernel, *call.outs, *call.ins, **call.node.settings)
+        if op is not None and op.kernel in PRODUCTS and self.cuda.products.autotune:
+            work()  # its algorithm is timed here, for a capture cannot be waited for; what it writes nobody reads
         if self._takes(work):
             return work
         plain = plain_copies(call.ins)
@@ -71,25 +114,30 @@ class CapturedProgram(Program):
 
     def _unguarded(self, call: Call) -> bool:
         """A product that would be written straight into a state, even after a failed step."""
-        op, held = call.node.op, [self.arrays[leaf, 0] for leaf in self.graph.held if (leaf, 0) in self.arrays]
-        assert op is not None
-        return op.kernel in PRODUCTS and any(np.may_share_memory(out, a) for out in call.outs for a in held)
+        assert call.node.op is not None
+        return call.node.op.kernel in PRODUCTS and self._writes_state(call.outs)
 
     def _call_back(self, label: str, work: Callable[[], Any]) -> None:
+        self._flush()
+        self._counting = None
         self.callbacks.append(label)
         self._between.append(work)
         self._segments.append([])
 
     def _watch(self, value: Any) -> None:
-        if value.dtype.kind == "f" and value.flags.c_contiguous:
-            self._segments[-1].append(partial(self.cuda.check_finite, value))
+        if fits("watch", (value,), ()) and value.dtype.kind == "f":
+            self._wait("watch", None, (value,))
+        elif value.dtype.kind == "f" and value.flags.c_contiguous:
+            self._record(partial(self.cuda.check_finite, value), (), (value,), stops=True)
         else:
             self._call_back("watch", partial(finite, value))
 
     def _copy(self, to: Any, source: Any) -> None:
         work = partial(self.cuda.kernels["copy"], to, source)
-        if self._takes(work):
-            self._segments[-1].append(work)
+        if fits("copy", (to,), (source,)):
+            self._wait("copy", to, (source,))
+        elif self._takes(work):
+            self._record(work, (to,), (source,), stops=False)
         else:
             self._call_back("copy", partial(np.copyto, to, source))
 
@@ -132,8 +180,6 @@ class CapturedProgram(Program):
         with self.cuda.capture() as graph:
             for _ in range(steps):
                 _in_turn(segment)
-                if segment is self._segments[-1]:
-                    self.cuda.count_step()
         return graph[0]
 
 

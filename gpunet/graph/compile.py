@@ -19,6 +19,7 @@ from .chains import chains
 from .fuse import fuse
 from .layers import join_layers
 from .native import NativeProgram
+from .pairs import join_pairs
 from .program import Program
 from .simplify import simplify
 from .trace import STATES, Graph, trace
@@ -33,7 +34,7 @@ def build(fn: Callable[..., Any], args: tuple[Tensor, ...]) -> Graph:
     """The passes up to the plan: trace (each grad fuses the forward first), fuse, simplify, layers, chains."""
     with set_mode(record=True):
         graph = trace(fn, args, on_grad=fuse)
-    return chains(join_layers(simplify(fuse(graph))))
+    return chains(join_layers(join_pairs(simplify(fuse(graph)))))
 
 
 class Compiled:
@@ -92,6 +93,8 @@ class Compiled:
         if array.dtype.kind not in "fiub":
             raise DTypeError(f"a compiled function takes Tensors and arrays of numbers, got {type(given).__name__} of {array.dtype}")
         device = getattr(self.fn, "device", None) or select.device("cpu")
+        if array.ndim:
+            device.check_host(getattr(self.fn, "__name__", type(self.fn).__name__))
         return Tensor(device.upload(array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array), device)
 
     def run(self, steps: int) -> int:
@@ -117,7 +120,8 @@ class Compiled:
     def program(self, *args: Tensor) -> Program:
         """The program for arguments of these shapes, made if it is not there yet."""
         with self._turn, STATES:
-            found = self.programs.setdefault(tuple([(a.value.shape, a.value.dtype) for a in args]), [])  # as Specs
+            shapes = tuple([(a.value.shape, a.value.dtype, a.device.name) for a in args])
+            found = self.programs.setdefault(shapes, [])
             for program in found:
                 if program.holds():
                     return program

@@ -118,13 +118,18 @@ class Plan:
         )
 
     def _pieces_in_place(self) -> None:
-        """What is packed into one vector is made where it belongs."""
+        """What is packed into one vector is made where it belongs; constants among it are written there once."""
+        users = self.graph.users()
         for node in self.graph.nodes:
             at = 0
             for edge in node.inputs if node.op is ops.pack else ():
                 assert edge is not None
                 piece, size, whole = self._of(edge), _nbytes(edge[0].specs[edge[1]]), self.stores[node, 0]
-                if (
+                if is_constant(edge) and users[edge] == 1 and whole.free:
+                    self.stores[edge] = Store(size)
+                    self.stores[edge].within = whole, at
+                    whole.need(0, math.inf)
+                elif (
                     piece.free
                     and piece.nbytes == size
                     and piece is not whole

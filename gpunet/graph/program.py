@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import ops
-from ..devices import Device, address, aligned, aligned_zeros
+from ..devices import Device, address, aligned, aligned_zeros, overlaps
 from ..engine import Edge, Node, Tensor
 from ..errors import ConfigError, GraphError, RangeError
 from .plan import Plan, in_place
@@ -35,6 +35,7 @@ class Program:
         self.plan = Plan(graph, leaves)
         self.arena = device.upload(aligned_zeros(self.plan.arena_bytes))
         self.arrays: dict[Edge, Any] = {(node, 0): array for node, array in leaves.items()}
+        self._place_constants()
         self.calls = [call for node in graph.nodes if (call := self._place(node)) is not None]
         watched = {node for node, _ in graph.watched}
         for call in self.calls:
@@ -57,6 +58,23 @@ class Program:
             return state.value
         return aligned(self.device.upload(np.full(spec.shape, node.settings.get("value", 0), spec.dtype)))
 
+    def _place_constants(self) -> None:
+        """Those that the plan put between other pieces of one vector."""
+        for leaf, array in self.plan.leaves.items():
+            if self.plan.stores[leaf, 0].array is None:
+                self.arrays[leaf, 0] = self._stretch((leaf, 0))
+                self.arrays[leaf, 0][...] = array
+
+    def _stretch(self, edge: Edge) -> Any:
+        """The memory that the plan gave an edge, as an array."""
+        spec = edge[0].specs[edge[1]]
+        root, at = self.plan.stores[edge].root()
+        if root.array is not None and not at and root.array.shape == spec.shape:
+            return root.array
+        memory = self.arena[root.offset :] if root.array is None else root.array.reshape(-1).view(np.uint8)
+        stretch = memory[at : at + math.prod(spec.shape) * spec.dtype.itemsize]
+        return stretch.view(spec.dtype).reshape(spec.shape)
+
     def _place(self, node: Node) -> Call | None:
         """Arrays for a node's outputs, over the memory that the plan gave them."""
         assert node.op is not None
@@ -67,18 +85,8 @@ class Program:
                 return None
             copy = Node(ops.copy, node.inputs, {}, tuple(e[0].specs[e[1]] for e in node.inputs if e is not None))
             return Call(copy, (made.reshape(ins[0].shape),), ins)  # a reshape that cannot be a view
-        for i, spec in enumerate(node.specs):
-            root, at = self.plan.stores[node, i].root()
-            if root.array is not None and not at and root.array.shape == spec.shape:
-                self.arrays[node, i] = root.array
-            else:
-                memory = (
-                    self.arena[root.offset :]
-                    if root.array is None
-                    else root.array.reshape(-1).view(np.uint8)
-                )
-                stretch = memory[at : at + math.prod(spec.shape) * spec.dtype.itemsize]
-                self.arrays[node, i] = stretch.view(spec.dtype).reshape(spec.shape)
+        for i in range(len(node.specs)):
+            self.arrays[node, i] = self._stretch((node, i))
         outs = tuple(self.arrays[node, i] for i in range(len(node.specs)))
         self._assert_apart(node, outs, ins)
         return Call(node, outs, ins)
@@ -87,7 +95,7 @@ class Program:
         """No call writes over what it reads, unless it promised that it may and addresses and strides are equal."""
         for edge, a in zip(node.inputs, ins, strict=True):
             for i, out in enumerate(outs):
-                if not np.shares_memory(a, out) or not a.size:
+                if not overlaps(a, out) or not a.size:
                     continue
                 same = address(a) == address(out) and a.strides == out.strides
                 if not (same and (node.op is ops.pack or in_place(node, i, edge))) and not (

@@ -53,10 +53,13 @@ def merge(graph: Graph) -> None:
 
 
 def assign_last(graph: Graph) -> None:
-    """What only becomes a state's new value is computed after all that is watched: it can be written straight into it."""
+    """What only becomes a state's new value is computed after all that is watched: it can be written straight into it.
+
+    Single numbers come first: a device may do them, and what leads to them, in one go.
+    """
     read = {e[0] for node in graph.nodes for e in node.inputs if e is not None}
     read.update(node for node, _ in [*graph.outs, *graph.watched])
-    graph.nodes.sort(key=lambda node: node not in read)  # stable
+    graph.nodes.sort(key=lambda node: (node not in read, node not in read and node.specs[0].shape != ()))  # stable
 
 
 def is_constant(edge: Edge | None) -> bool:

@@ -274,7 +274,7 @@ class Embedding(Module):
         self.declare("weight", (self.count, self.width), init="normal")
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.gather(self.weight, x)
+        return ops.gather(self.weight, ops.cast(x, dtype=np.int64) if x.dtype == np.uint8 else x)
 
 
 @layer

@@ -277,7 +277,8 @@ def build(config: Mapping[str, Any]) -> Module:
 
 
 def _admit(x: Any, module: Module) -> Tensor:
-    """An array from outside, in the model's dtype, on the model's device."""
+    """An array from outside, in the model's dtype; a model on a GPU takes Tensors only."""
+    module.device.check_host(describe(module))
     array = np.asarray(x)
     if array.dtype.kind == "f":
         array = array.astype(module.dtype, copy=False)

@@ -13,7 +13,7 @@ from .elementwise import (
     pow, sign, sin, sqrt, square, stop_gradient, sub, where,
 )
 from .layout import (
-    broadcast_to, concat, gather, one_hot, pack, pad, pick, reshape, scatter_add, slice, slice_rows, split, stack,
+    broadcast_to, concat, gather, gather_two, one_hot, pack, pad, pick, reshape, scatter_add, slice, slice_rows, split, stack,
     swap_last, transpose, unpack,
 )
 from .linear import layers, linear, linear_dw, linear_dz, linear_keep, matmul
@@ -26,7 +26,7 @@ from .updates import adagrad, adam, lion, nadam, rmsprop, sgd
 __all__ = [
     "ACTIVATIONS", "Activation", "abs", "activate", "activation", "activation_keep", "activation_vjp", "adagrad",
     "adam", "add", "argmax", "batch_norm", "broadcast_to", "cast", "clip", "concat", "copy", "cos", "div",
-    "dropout", "elu", "eq", "erf", "exp", "gather", "ge", "gelu", "gt", "layer_norm", "layers", "le", "leaky_relu", "linear",
+    "dropout", "elu", "eq", "erf", "exp", "gather", "gather_two", "ge", "gelu", "gt", "layer_norm", "layers", "le", "leaky_relu", "linear",
     "linear_dw", "linear_dz", "linear_keep", "lion", "log", "log_softmax", "logsumexp", "lt", "matmul", "max", "maximum",
     "mean", "min", "minimum", "mish", "mod", "mul", "nadam", "ne", "neg", "one_hot", "pack", "pad", "pick", "pow",
     "relu", "reshape", "rmsprop", "same", "scatter_add", "selu", "sgd", "sigmoid", "sign", "silu", "sin", "slice",

@@ -32,3 +32,9 @@ def softmax_cross_entropy_vjp(g: Tensor, z: Tensor, t: Tensor, *, smoothing: flo
     if smoothing:
         target = (1.0 - smoothing) * target + smoothing / z.shape[-1]
     return (_softmax(z) - target) * reshape(g, shape=(*g.shape, 1))
+
+
+@composite(outs=2)
+def softmax_cross_entropy_both(g: Tensor, z: Tensor, t: Tensor, *, smoothing: float) -> Any:
+    """The loss and its gradient: the compiler puts it in the place of both, on devices that do them in one pass."""
+    return softmax_cross_entropy(z, t, smoothing=smoothing), softmax_cross_entropy_vjp(g, z, t, smoothing=smoothing)

@@ -363,3 +363,12 @@ def slice_rows(dev: Device, out: Any, x: Any, start: Any, *, size: int) -> None:
     if at < 0 or at + size > x.shape[0]:
         raise RangeError(f"slice_rows: rows {at} to {at + size - 1} of {x.shape[0]}")
     out[...] = x[at : at + size]
+
+
+@op(outs=2, shape=lambda x, y, order, start, *, size: tuple(Spec((size, *t.shape[1:]), t.dtype) for t in (x, y)))
+def gather_two(dev: Device, out_x: Any, out_y: Any, x: Any, y: Any, order: Any, start: Any, *, size: int) -> None:
+    """The rows order[start : start + size] of two tables: a batch, for the compiler to put in the place of both."""
+    rows = dev.empty((size,), order.dtype)
+    slice_rows.forward(dev, rows, order, start, size=size)
+    gather.forward(dev, out_x, x, rows)
+    gather.forward(dev, out_y, y, rows)

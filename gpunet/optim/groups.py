@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import ops
-from ..engine import Tensor
+from ..engine import Spec, Tensor, mode
 from ..errors import ConfigError, DeviceError, DTypeError, ShapeError, did_you_mean
 from .settings import Setting, Settings, upload
 
@@ -89,6 +89,10 @@ class Group(Settings):
         return g
 
     def _blank(self, shape: tuple[int, ...]) -> Tensor:
+        """Zeros: in a traced step a constant, which need not be written every time."""
+        if mode.trace is not None:
+            zero = Tensor(Spec((), self.vector.dtype), self.vector.device, mode.trace.constant(0.0, self.vector.dtype))
+            return ops.broadcast_to(zero, shape=shape)
         if shape not in self._blanks:
             self._blanks[shape] = upload(np.zeros(shape), self.vector.device, self.vector.dtype)
         return self._blanks[shape]

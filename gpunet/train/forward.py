@@ -1,10 +1,10 @@
-"""A net's outputs for many rows: compiled once a shape, a chunk of rows at a time, each written where it belongs."""
+"""A net's outputs for many rows: compiled once a shape, a piece of the rows at a time, each written where it belongs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ..engine import Tensor, set_mode
@@ -34,10 +34,17 @@ class Forward:
         n = len(x)
         if n <= rows:
             return self.run(x).numpy()
-        outputs: Any = None
-        for start in range(0, n, rows):
-            made = self.run(Tensor(x.value[start : start + rows], x.device)).numpy()
+        return self.joined((Tensor(x.value[at : at + rows], x.device) for at in range(0, n, rows)), n).numpy()
+
+    def joined(self, pieces: Iterable[Tensor], rows: int) -> Tensor:
+        """The outputs for all pieces of the data, `rows` in all, as one Tensor on their device."""
+        outputs, at = None, 0
+        for piece in pieces:
+            made = self.run(piece)
+            if len(made) == rows:
+                return made
             if outputs is None:
-                outputs = np.empty((n, *made.shape[1:]), made.dtype)
-            outputs[start : start + rows] = made
-        return outputs
+                outputs = made.device.empty((rows, *made.shape[1:]), made.dtype)
+            outputs[at : at + len(made)] = made.value
+            at += len(made)
+        return Tensor(outputs, made.device)

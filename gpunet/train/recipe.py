@@ -48,6 +48,8 @@ class Recipe:
     task: Literal["auto", "classification", "regression"] = "auto"
     seed: int = 0
     device: str | None = None  # None: GPUNET_DEVICE, else "auto"
+    precision: str = "float32"  # of products: see Trainer
+    autotune: bool = False
 
 
 DEFAULT_LR = {
@@ -208,10 +210,14 @@ def train(
     recipe = recipe or Recipe()
     started = time.perf_counter()
     device: Device = open_device(recipe.device)
+    device.check_precision(recipe.precision)  # before the work of reading and encoding
     data = prepare(dataset, target, recipe)
     net = build(data, recipe)
     loss = losses.cross_entropy if data.target.task == "classification" else losses.mse
-    trainer = Trainer(net, loss, recipe_optimizer(recipe), device=device, seed=recipe.seed)
+    trainer = Trainer(
+        net, loss, recipe_optimizer(recipe), device=device, seed=recipe.seed, precision=recipe.precision,
+        autotune=recipe.autotune,
+    )  # fmt: skip
     if announce is not None:
         announce(data, net, device, recipe)
     rows = len(data.train[0])

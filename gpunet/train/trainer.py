@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import losses, ops, optim
-from ..data.batches import Batches, load
+from ..data.batches import Batches, as_rows, batches
 from ..data.splits import split
 from ..devices import Device
 from ..devices import device as open_device
 from ..engine import Tensor, grad, mode, no_grad, tensor
-from ..errors import ConfigError, ShapeError
+from ..errors import ConfigError, OutOfMemoryError, ShapeError
 from ..graph.compile import Compiled
 from ..nn import BatchNorm1d, Dropout, Module
 from . import diagnose
@@ -26,6 +27,8 @@ from .callbacks import BestWeights, Callback, progress
 from .forward import ROWS, Forward
 from .history import History
 from .scores import scores
+
+log = logging.getLogger("gpunet")
 
 CHUNK_SECONDS = 0.05
 MEASURED_ROWS = 10_000
@@ -49,6 +52,13 @@ class Trainer:
         metrics: names from gpunet.metrics, or functions (y_true, outputs) -> float, whose attribute greater_is_better
             must say which way is better if they are to choose the best epoch. By default the loss's usual ones.
         compile: run whole steps as programs (gpunet.graph); False runs op by op, with the same bits.
+        precision: of products of float32 matrices, in training and evaluation: "float32", or on an NVIDIA GPU "tf32" or
+            "bf16", which round the factors to 10 or 7 bits after the point for the tensor cores and sum in float32
+            (cuBLASLt's COMPUTE_32F_FAST_TF32, _FAST_16BF). Weights, activations, gradients and what the optimizer
+            remembers stay float32 in either: the weights are their own masters, and no loss is scaled.
+        autotune: time the GPU library's algorithms for each product once, before the step is captured. Two runs may
+            choose differently and then differ in the last bits; `device.choices()` is the choice, as plain data that
+            `device.restore` takes. Nothing to choose, and nothing done, on the CPU.
     """
 
     def __init__(
@@ -61,8 +71,12 @@ class Trainer:
         seed: int = 0,
         metrics: Sequence[str | Callable[..., float]] | None = None,
         compile: bool = True,
+        precision: str = "float32",
+        autotune: bool = False,
     ) -> None:
         self.device, self.seed = open_device(device), int(seed)
+        self.device.check_precision(precision)
+        self.precision, self.autotune = precision, autotune
         self.model = model.initialize(self.seed).to(self.device)
         self.loss = losses.get(loss) if isinstance(loss, str) else loss
         self.optimizer: Any = optim.get(optimizer)() if isinstance(optimizer, str) else optimizer
@@ -114,23 +128,27 @@ class Trainer:
             average: decay of a moving average of the weights, which is what is evaluated and kept.
             show_progress: "auto" (a bar on a terminal, a line an epoch elsewhere), True, False, "bar", "lines".
 
+        Where memory runs out, micro-batches are halved (`accumulate` doubles) until a step fits; one line of the log says so.
+
         Ctrl-C ends training after the current step; the model keeps its best weights. A second one interrupts at once.
 
         Raises:
             DivergedError: the loss or a gradient was not finite; the model stays as before that step.
+            OutOfMemoryError: one row does not fit, or halves would change the result (batch norm, a full-batch optimizer).
         """
         _check_counts(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
         data, held_out = self._load(train, validation)
         sizes = self._sizes(data, batch_size, accumulate, drop_last)
         self._begin(epochs, len(sizes), monitor, patience, restore_best, held_out is not None)
         self._average = optim.WeightAverage(self.optimizer, decay=average) if average is not None else None
-        self._programs, self._pace = {}, {}
+        self._programs, self._pace, self._accumulate = {}, {}, accumulate
+        self._measured = data.first(MEASURED_ROWS)
         self._callbacks = [*([self._best] if self._best else []), *callbacks, *progress(show_progress)]
         started = time.perf_counter()
         with self._guarded():
             self._tell("on_train_begin")
             for self.epoch in range(1, epochs + 1):
-                self._run_epoch(data, sizes, accumulate, held_out, shuffle)
+                self._run_epoch(data, sizes, held_out, shuffle)
                 if max_seconds is not None and time.perf_counter() - started > max_seconds:
                     self.stop("time")
                 if self._stop:
@@ -163,7 +181,8 @@ class Trainer:
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         """Ctrl-C waits for the step, an error is told to the callbacks, and overflow is left to the steps to find."""
-        with _interruptible(self), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+        with _interruptible(self), quiet, self._computing():
             try:
                 yield
             except BaseException:
@@ -205,48 +224,71 @@ class Trainer:
         x, y, weight = parts
         if losses.takes_values(self.loss) and np.asarray(y).dtype.kind in "iub":
             y = np.asarray(y, self.dtype)
-        return Batches(x, y, weight, device=self.device, dtype=self.dtype, seed=self.seed)
+        elif np.asarray(y).dtype.kind in "iu":
+            y = np.asarray(y, np.int64)
+        return batches(x, y, weight, device=self.device, dtype=self.dtype, seed=self.seed)
 
-    def _run_epoch(
-        self, data: Batches, sizes: list[int], accumulate: int, held_out: Batches | None, shuffle: bool
-    ) -> None:
+    def _run_epoch(self, data: Batches, sizes: list[int], held_out: Batches | None, shuffle: bool) -> None:
         self._tell("on_epoch_begin", self.epoch)
         data.shuffle(self.epoch) if shuffle else data.rewind()
+        data.begin(sizes)
         self.model.train()
         began = time.perf_counter()
         self._total.value[...] = 0  # in place, as the batches' order: programs have nothing to adopt
         at = 0
         while at < len(sizes) and self._stop != "interrupted":
             self._tell("on_chunk_begin", self.step)
-            at += self._run_chunk(data, sizes[at:], accumulate)
+            at += self._run_chunk(data, sizes[at : _end(at, data.ready(at))])
             self._tell("on_chunk_end", self.step)
         seen = sum(sizes[:at])
         self.speed = seen / max(time.perf_counter() - began, 1e-9)
         if not seen:  # interrupted before the first step: there is nothing to tell
             return
-        logs = {"loss": self._total.item() / seen} | self._measure(data) | self._validate(held_out)
+        logs = {"loss": self._total.item() / seen} | self._measure() | self._validate(held_out)
         self.optimizer.epoch_end(logs.get("val_loss", logs["loss"]))
         self.history.add(logs)
         self._tell("on_epoch_end", self.epoch, logs)
 
-    def _run_chunk(self, data: Batches, sizes: list[int], accumulate: int) -> int:
+    def _run_chunk(self, data: Batches, sizes: list[int]) -> int:
         """As many steps of one size as take about CHUNK_SECONDS; how many they were."""
         size = sizes[0]
         alike = next((i for i, n in enumerate(sizes) if n != size), len(sizes))
         wanted = max(1, min(alike, round(CHUNK_SECONDS / self._pace.get(size, CHUNK_SECONDS))))
         began, before = time.perf_counter(), self.step
-        if self.compiles and not self.optimizer.full_batch:
-            self._run_program(data, size, accumulate, wanted)
-        else:
-            for _ in range(wanted):
-                self._step(data, size, accumulate)
+        try:
+            if self.compiles and not self.optimizer.full_batch:
+                self._run_program(data, size, wanted)
+            else:
+                for _ in range(wanted):
+                    self._step(data, size)
+        except MemoryError as error:
+            self._halve(size, error)  # the same steps again, in the next chunk
         done = self.step - before
-        self._pace[size] = (time.perf_counter() - began) / done
+        if done:
+            self._pace[size] = (time.perf_counter() - began) / done
         return done
 
-    def _run_program(self, data: Batches, size: int, accumulate: int, steps: int) -> None:
+    def _halve(self, size: int, error: MemoryError) -> None:
+        """Twice as many micro-batches from now on, if that keeps the result."""
+        rows = -(-size // self._accumulate)
+        if rows == 1 or self.optimizer.full_batch:
+            raise error
+        if any(isinstance(module, BatchNorm1d) for _, module in self.model.modules()):
+            raise OutOfMemoryError(
+                f"{error}. Half of the {rows} rows at a time would change batch norm's statistics: choose a smaller "
+                "batch_size, or accumulate=, yourself"
+            ) from error
+        self._programs = {}  # with their memory
+        self._accumulate *= 2
+        log.warning(
+            "out of memory with %d rows at once: a step of %d rows is made of %d micro-batches from here on, whose "
+            "gradients are accumulated; the result is the same but for rounding and dropout's masks",
+            rows, size, self._accumulate,
+        )  # fmt: skip
+
+    def _run_program(self, data: Batches, size: int, steps: int) -> None:
         def training_step() -> None:
-            self._step(data, size, accumulate)
+            self._step(data, size)
 
         program = self._programs.setdefault(size, Compiled(training_step))
         done = program.run(steps)
@@ -255,24 +297,25 @@ class Trainer:
             return
         self.step += done
         if done < steps:
-            self._step(data, size, accumulate)  # names what was not finite
+            self._step(data, size)  # names what was not finite
 
-    def _step(self, data: Batches, size: int, accumulate: int) -> None:
+    def _step(self, data: Batches, size: int) -> None:
         """All of a step or nothing: if it fails, statistics and counters that its forward pass moved on go back."""
-        kept = [(t, t.value) for _, t in self.model.named_tensors() if not t.pinned]  # bound anew, never written into
+        moved = [data.cursor, *(t for _, t in self.model.named_tensors() if not t.pinned)]
+        kept = [(t, t.value) for t in moved]  # bound anew, never written into
         try:
-            self._advance(data, size, accumulate)
+            self._advance(data, size)
         except BaseException:
             for t, value in kept:
                 t.value = value
             raise
 
-    def _advance(self, data: Batches, size: int, accumulate: int) -> None:
+    def _advance(self, data: Batches, size: int) -> None:
         """One update from the next `size` rows; in ops alone when it is traced."""
         if self.optimizer.full_batch:
             loss = self._full_batch_step(data, size)
         else:
-            loss, grads, batches = self._value_and_gradient(data, size, accumulate)
+            loss, grads, batches = self._value_and_gradient(data, size)
             if mode.trace is not None:
                 mode.trace.watch(loss)
             else:
@@ -285,11 +328,9 @@ class Trainer:
         if mode.trace is None:
             self.step += 1
 
-    def _value_and_gradient(
-        self, data: Batches, size: int, accumulate: int
-    ) -> tuple[Tensor, list[Tensor | None], list[Any]]:
-        """The loss over the next `size` rows and its gradients, from `accumulate` micro-batches."""
-        batches = [data.next(len(part)) for part in np.array_split(np.arange(size), accumulate) if len(part)]
+    def _value_and_gradient(self, data: Batches, size: int) -> tuple[Tensor, list[Tensor | None], list[Any]]:
+        """The loss over the next `size` rows and its gradients, from so many micro-batches as fit."""
+        batches = [data.next(len(part)) for part in np.array_split(np.arange(size), self._accumulate) if len(part)]
         if len(batches) == 1:
             loss = self._loss(*batches[0])
             return loss, grad(loss, self.optimizer.parameters), batches
@@ -331,38 +372,39 @@ class Trainer:
 
     def predict(self, x: Any, *, batch_size: int = ROWS) -> npt.NDArray[Any]:
         """The model's outputs (logits, values) for rows x, as a NumPy array."""
-        return self._forward(load(x, self.device, self.dtype), batch_size)
+        rows = as_rows(x, self.dtype)
+        pieces = (rows[at : at + batch_size] for at in range(0, len(rows), batch_size))
+        with self._computing():
+            return self._forward.joined((Tensor(self.device.upload(p), self.device) for p in pieces), len(rows)).numpy()
 
     @no_grad()
     def evaluate(self, data: Any, *, batch_size: int = ROWS) -> dict[str, float]:
         """The loss and every metric over (x, y) or (x, y, weight)."""
-        return self._evaluate(self._batches(_parts(data, "evaluate")), batch_size)
+        with self._computing():
+            return self._evaluate(self._batches(_parts(data, "evaluate")), batch_size)
 
-    def _outputs(self, data: Batches, batch_size: int = ROWS) -> npt.NDArray[Any]:
-        assert data.x is not None
-        return self._forward(data.x, batch_size)
+    def _computing(self) -> AbstractContextManager[None]:
+        return self.device.computing(precision=self.precision, autotune=self.autotune)
 
     def _evaluate(self, data: Batches, batch_size: int = ROWS) -> dict[str, float]:
-        outputs = self._outputs(data, batch_size)
-        if data.y is None:
+        z, (y, weight) = self._forward.joined(data.pieces(batch_size), data.rows), data.answers()
+        if y is None:
             raise ShapeError("evaluate: the data have no targets; give (x, y)")
-        z = Tensor(self.device.upload(outputs), self.device)
-        loss = self.loss(z, data.y) if data.weight is None else self.loss(z, data.y, weight=data.weight)
-        return {"loss": loss.item()} | self._judge(data, outputs)
+        loss = self.loss(z, y) if weight is None else self.loss(z, y, weight=weight)
+        return {"loss": loss.item()} | self._judge(z, y, weight)
 
-    def _judge(self, data: Batches, outputs: npt.NDArray[Any]) -> dict[str, float]:
-        assert data.y is not None
-        y, weight = data.y.numpy(), None if data.weight is None else data.weight.numpy()
-        return {name: score(y, outputs, weight) for name, score in self.scores.items()}
+    def _judge(self, z: Tensor, y: Tensor, weight: Tensor | None) -> dict[str, float]:
+        return {name: score.of(y, z, weight) for name, score in self.scores.items()}
 
     @no_grad()
-    def _measure(self, data: Batches) -> dict[str, float]:
+    def _measure(self) -> dict[str, float]:
         """The metrics on training rows, at most MEASURED_ROWS of them: another forward pass must not double the time."""
-        if not self.scores:
+        part = self._measured
+        y, weight = part.answers()
+        if not self.scores or y is None:
             return {}
-        part = data.first(MEASURED_ROWS)
         with self._averaged():
-            return self._judge(part, self._outputs(part))
+            return self._judge(self._forward.joined(part.pieces(ROWS), part.rows), y, weight)
 
     @no_grad()
     def _validate(self, held_out: Batches | None) -> dict[str, float]:
@@ -415,6 +457,10 @@ def _parts(data: Any, what: str) -> list[Any]:
     if not 2 <= len(parts) <= 3:
         raise ConfigError(f"{what}: (x, y) or (x, y, weight) wanted, got {type(data).__name__}")
     return parts + [None] * (3 - len(parts))
+
+
+def _end(at: int, steps: int | None) -> int | None:
+    return None if steps is None else at + steps
 
 
 def _shares(batches: Sequence[Any]) -> list[Any]:

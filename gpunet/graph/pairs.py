@@ -1,0 +1,55 @@
+"""Graph -> Graph: two calls that read the same become one. Run once nobody traces any more, for nodes are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from .. import ops
+from ..engine import Edge, Node, Op
+from ..ops.classify import softmax_cross_entropy_both
+from .trace import Graph
+
+
+def join_pairs(graph: Graph) -> Graph:
+    _join_gathers(graph)
+    _join_cross_entropies(graph)
+    return graph
+
+
+def _join_gathers(graph: Graph) -> None:
+    """A batch's two tables, if nobody else wants to know its rows."""
+    users = graph.users()
+    for rows in [node for node in graph.nodes if node.op is ops.slice_rows]:
+        readers = [n for n in graph.nodes if n.op is ops.gather and n.inputs[1] == (rows, 0)]
+        if len(readers) == users[rows, 0] == 2:
+            x, y = readers
+            _put(graph, ops.gather_two, (x.inputs[0], y.inputs[0], *rows.inputs), at=rows, of=readers)
+            graph.nodes.remove(rows)
+
+
+def _join_cross_entropies(graph: Graph) -> None:
+    """The loss and its gradient, where the device does both in one pass."""
+    if graph.device is None or softmax_cross_entropy_both.kernel not in graph.device.kernels:
+        return
+    values = {n.inputs: n for n in graph.nodes if n.op is ops.softmax_cross_entropy}
+    for gradient in [n for n in graph.nodes if n.op is ops.softmax_cross_entropy_vjp]:
+        g, value = gradient.inputs[0], values.get(gradient.inputs[1:])
+        if value is None or g is None or value.settings != gradient.settings:
+            continue
+        at = graph.nodes.index(value)
+        if g[0].op is None or g[0] in graph.nodes[:at]:
+            _put(graph, softmax_cross_entropy_both, gradient.inputs, at=value, of=[value, gradient])
+
+
+def _put(graph: Graph, op: Op, inputs: tuple[Edge | None, ...], *, at: Node, of: Sequence[Node]) -> None:
+    """Before `at`, one node with the outputs of several, which go."""
+    both = Node(op, inputs, dict(at.settings), tuple(node.specs[0] for node in of))
+    moved: dict[Edge, Edge] = {(node, 0): (both, i) for i, node in enumerate(of)}
+    graph.nodes.insert(graph.nodes.index(at), both)
+    graph.nodes = [node for node in graph.nodes if node not in of]
+    graph.rewire(partial(_moved, moved))
+
+
+def _moved(moved: dict[Edge, Edge], e: Edge) -> Edge:
+    return moved.get(e, e)
