@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and editors; a test keeps the two alike
     from . import data, devices, engine, errors, estimators, graph, losses, metrics, nn, ops, optim, presets, rng, tabular
-    from . import train
+    from . import train, viz
     from .devices.environment import env
     from .devices.select import device
     from .engine.node import no_grad
@@ -30,7 +30,7 @@ __all__ = [
     "MLPClassifier", "MLPRegressor", "Model", "Tensor", "Trainer",
     "check_grads", "compile", "composite", "device", "env", "grad", "jacobian", "load", "no_grad", "op", "tensor",
     "data", "devices", "engine", "errors", "estimators", "graph", "losses", "metrics", "nn", "ops", "optim", "presets",
-    "rng", "tabular", "train",
+    "rng", "tabular", "train", "viz",
 ]  # fmt: skip
 
 # fmt: off

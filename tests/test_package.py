@@ -77,7 +77,13 @@ def test_importing_gpunet_takes_less_than_a_tenth_of_a_second() -> None:
 # ---------------------------------------------------------------- what travels with it
 
 
-@pytest.mark.parametrize("name", ["py.typed", "_cpu.pyi", "data/digits.npz", "data/DIGITS.txt"])
+CARRIED = [
+    "py.typed", "_cpu.pyi", "data/digits.npz", "data/DIGITS.txt", "viz/static/dagre.min.js", "viz/static/dagre.LICENSE",
+    "viz/templates/report.html",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CARRIED)
 def test_package_data(name: str) -> None:
     assert (PACKAGE / name).is_file()
 

@@ -16,6 +16,8 @@ COMMANDS = {
     "train": ("gpunet.cli.train", "Train a net on a data file, an image folder, or the embedded digits."),
     "predict": ("gpunet.cli.predict", "Predict the rows of a file with a trained model."),
     "eval": ("gpunet.cli.evaluate", "Score a trained model on a file whose answers are known."),
+    "plot": ("gpunet.cli.plot", "Draw the pictures of a run, and write its report."),
+    "lecture": ("gpunet.cli.lecture", "Write the lecture on neural networks as one page, each picture computed here."),
     "env": ("gpunet.cli.env", "Show what was found on this machine, what is missing, and how to mend it."),
 }
 

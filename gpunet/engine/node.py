@@ -34,14 +34,19 @@ class Node:
 
     An input is an edge (node, index of its output), never a value, so the tape frees whatever no vjp asked for;
     `kept` is what the vjp asked for, in the order of its parameters, or None once backward has freed it.
+    `given` is what a drawing needs to compute its values again: the arrays of inputs that no node made, as far as
+    they are small; larger ones by a weak reference, so that a loss that is kept holds no batch. `maker` is the module
+    whose result it is.
     """
 
     __slots__ = (
         "__weakref__",
+        "given",
         "grads",
         "id",
         "inputs",
         "kept",
+        "maker",
         "op",
         "retains",
         "settings",
@@ -62,6 +67,8 @@ class Node:
         self.op, self.inputs, self.settings, self.specs, self.tracked = op, inputs, settings or {}, specs, tracked
         self.kept: tuple[Any, ...] | None = ()
         self.stamps: tuple[tuple[Version, int], ...] = ()
+        self.given: tuple[Any, ...] = ()
+        self.maker: Any = None
         self.grads: dict[int, Any] | None = None
         self.retains = False
         self.id = next(Node.counter)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from .node import Node, Recorder, Spec, mode, set_mode
 from .tape import walk
 from .tensor import DEFAULT_DTYPE, Tensor
 
+SMALL = 512  # elements of an input that the tape may hold for a drawing
 IN, OUT, IN_SHAPE, OUT_SHAPE, IN_DTYPE, ALL_SHAPES = range(6)  # what a parameter of a vjp can ask to be kept
 
 
@@ -152,6 +154,12 @@ class Op:
         edges = tuple([(a.node, a.index) if a.node is not None and a.node.tracked else None for a in args])
         specs = tuple([Spec(v.shape, v.dtype) for v in values])
         node = Node(self, edges, settings, specs, True)
+        node.given = tuple(
+            [
+                None if e is not None and e[0].op is not None else a if a.size <= SMALL else ref(a)
+                for e, a in zip(edges, arrays, strict=True)
+            ]
+        )
         kept: list[Any] = []
         for place, i in self.keeps:
             if place == IN:

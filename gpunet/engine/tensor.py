@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -231,6 +232,14 @@ class Tensor:
             raise GraphError("retain_grad(): no gradient flows through this Tensor")
         self.node.retains = True
         return self
+
+    def graph(self, **names: Any) -> Any:
+        """How it was computed, to look at: every value and gradient, gate by gate (`gpunet.viz.Picture`).
+
+        names: Tensors or modules to call so in the picture; the caller's variables are found by themselves.
+        """
+        # The one call that goes up the house: the picture is built of everything that stands above a Tensor.
+        return import_module("gpunet.viz").of_tensor(self, {**sys._getframe(1).f_locals, **names})
 
     def __repr__(self) -> str:
         if isinstance(self.value, Spec):

@@ -243,6 +243,9 @@ class Module:
         if self._declared:
             self.root.initialize()
         out = self.forward(x)
+        node = out.node if out.__class__ is Tensor else None  # a module of the user's may return several
+        if node is not None and node.maker is None and node.op is not None:
+            node.maker = self
         if mode.trace is not None:
             mode.trace.guard(self, "_form", self._form)
         for watch in _watchers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,13 @@ class Summary:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The table, in a notebook."""
+        head = "".join(f"<th>{name}</th>" for name in ("layer", "kind", "output", "parameters", "FLOPs"))
+        cells = [(r.path, r.kind, "×".join(map(str, r.shape)), f"{r.parameters:,}", f"{r.flops:,}") for r in self.rows]
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
+        return f"<table><tr>{head}</tr>{body}</table><p>{escape(str(self).rpartition(chr(10))[2])}</p>"
 
 
 def summary(model: Module, input_shape: tuple[int, ...], *, dtype: Any = np.float32) -> Summary:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from html import escape
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -31,6 +34,24 @@ class History(dict[str, list[float]]):
     def at(self, epoch: int) -> dict[str, float]:
         """All values of one epoch, counted from 1."""
         return {name: values[epoch - 1] for name, values in self.items() if len(values) >= epoch}
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the last epochs as a table, and the curves where matplotlib is installed."""
+        first = max(1, self.epochs - 9)
+        head = "".join(f"<th>{escape(name)}</th>" for name in ("epoch", *self))
+        rows = [
+            (str(n) + " ★" * (n == self.best_epoch), *(f"{v:.4g}" for v in self.at(n).values()))
+            for n in range(first, self.epochs + 1)
+        ]
+        body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+        return f"{self._curves()}<table><tr>{head}</tr>{body}</table>"
+
+    def _curves(self) -> str:
+        if not self.epochs or find_spec("matplotlib") is None:
+            return ""
+        # As Tensor.graph, a call that goes up: what draws stands above what it draws.
+        viz = import_module("gpunet.viz")
+        return str(viz.svg_of(viz.curves(self)))
 
     def info(self) -> dict[str, Any]:
         return {
