@@ -43,8 +43,9 @@ class Batches:
         self.order.value[...] = self.device.upload(order)  # in place: a program that holds the array has nothing to adopt
         self.rewind()
 
-    def rewind(self) -> None:
-        self.cursor.value[...] = 0
+    def rewind(self, row: int = 0) -> None:
+        """Go to this place in the order."""
+        self.cursor.value[...] = row
 
     def sizes(self, batch_size: int, *, drop_last: bool = False, smallest: int = 1) -> list[int]:
         """The lengths of an epoch's batches; a tail below `smallest` rows joins the batch before it."""

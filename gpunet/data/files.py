@@ -1,4 +1,4 @@
-"""From a path to bytes: what is not there is named with its neighbours, what is packed is unpacked within bounds."""
+"""From a path to bytes and back: what is missing is named with its neighbours, what is written appears whole or not."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import bz2
 import gzip
 import os
 import re
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 from ..errors import DataError, FormatError, did_you_mean
 
 CHUNK = 1 << 20
+PART = ".part"  # how files end that are not whole yet
 
 
 def unpacked_limit(packed: int) -> int:
@@ -81,3 +83,40 @@ def _opener(magic: bytes) -> Callable[..., Any]:
     if magic.startswith(b"\x1f\x8b"):
         return gzip.GzipFile
     return bz2.BZ2File if magic == b"BZh" else _plain
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_whole(path: Path, content: bytes, *, sync: bool = True) -> Path:
+    """Write a file beside and rename it, so that a file of this name is always whole; with `sync` also after a power cut."""
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        os.chmod(beside, 0o666 & ~_umask())
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+    if sync:
+        _sync_folder(path.parent)
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new name is on the disk too."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,15 @@ class Forward:
         """A copy is of the net's copy."""
         return Forward, (self.net, self.compile)
 
-    def __call__(self, x: Tensor, rows: int = ROWS) -> npt.NDArray[Any]:
+    def __call__(self, x: Tensor, rows: int = ROWS, *, between: Callable[[], None] = lambda: None) -> npt.NDArray[Any]:
+        """`between` is called before each piece of the work: whoever wants to end it raises there."""
         n = len(x)
+        between()
         if n <= rows:
             return self.run(x).numpy()
         outputs: Any = None
         for start in range(0, n, rows):
+            between()
             made = self.run(Tensor(x.value[start : start + rows], x.device)).numpy()
             if outputs is None:
                 outputs = np.empty((n, *made.shape[1:]), made.dtype)
