@@ -40,22 +40,17 @@ class Checkpoint(Callback):
     Args:
         every: seconds between two, at least; more where saving would take over 1 % of the time.
         about: JSON to keep beside the state, such as the configuration of the run.
-        also: called after each save, in the same interval: what else is to be safe by then.
+        made_with: JSON that must be the same when the run is resumed, beside what the trainer knows of.
+        also: called with the trainer after each save, in the same interval: what else is to be safe by then.
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        every: float = EVERY,
-        about: Mapping[str, Any] | None = None,
-        also: Any = None,
-    ) -> None:
-        self.path, self.every, self.about, self.also = Path(path), float(every), dict(about or {}), also
+        self, path: str | os.PathLike[str], *, every: float = EVERY, about: Mapping[str, Any] | None = None,
+        made_with: Mapping[str, Any] | None = None, also: Any = None,
+    ) -> None:  # fmt: skip
+        self.path, self.every, self.also = Path(path), float(every), also
+        self.about, self.made_with = dict(about or {}), dict(made_with or {})
         self.due = 0.0
-
-    def on_train_begin(self, trainer: Any) -> None:
-        self.save(trainer)
 
     def on_chunk_end(self, trainer: Any, step: int) -> None:
         if time.monotonic() >= self.due:  # a clock that nobody can set back

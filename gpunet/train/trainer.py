@@ -161,12 +161,14 @@ class Trainer:
                 "patience": patience, "restore_best": restore_best, "average": average, "seed": self.seed,
                 "monitor": self._best.monitor if self._best else None,
             }  # fmt: skip
-            self._made_with = self._circumstances(options, data, held_out)
+            self._made_with = keeper.made_with | self._circumstances(options, data, held_out)
             if resume and keeper.path.exists():
                 self._resume(keeper.path, force=resume == "force")
             self._callbacks.append(keeper)
         self._started = time.perf_counter()
         with self._guarded(keeper is not None):
+            if keeper is not None:
+                keeper.save(self)  # before anybody else is told: a run's first file
             self._tell("on_train_begin")
             while self.history.epochs < epochs:
                 if max_seconds is not None and self.history.epochs and self.seconds > max_seconds:
@@ -524,6 +526,16 @@ class Trainer:
     def seconds(self) -> float:
         """Of training so far, also before it was resumed."""
         return self._before + time.perf_counter() - self._started
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.optimizer.rate)
+
+    @property
+    def best_state(self) -> dict[str, npt.NDArray[Any]] | None:
+        """The weights of the best epoch so far."""
+        return self._best.state if self._best is not None else None
 
     @property
     def _asked(self) -> bool:
