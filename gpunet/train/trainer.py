@@ -442,7 +442,7 @@ class Trainer:
             "stop": self._stop if self._stop in ("patience", "callback") else "",  # other reasons are not the run's own
             "seconds": self.seconds,
             "total": np.array(self._total.numpy()),
-            "history": dict(self.history),
+            "history": [[name, values] for name, values in self.history.items()],  # JSON's dicts are sorted, these are not
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": {} if self._average is None else self._average.state_dict(),
@@ -482,7 +482,7 @@ class Trainer:
         saved, now = state["made_with"], self._made_with
         changed = checkpoints.check_same(path, saved, now, force=force)
         self.model.load_state_dict(state["model"])
-        self.history.update(state["history"])
+        self.history.update(dict(state["history"]))
         self.step, self._stop, self._before = state["step"], state["stop"], state["seconds"]
         if saved["options"]["steps"] != now["options"]["steps"]:  # the unfinished epoch cannot be told in these batches
             self.step = self.history.epochs * now["options"]["steps"]
