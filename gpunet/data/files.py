@@ -9,9 +9,9 @@ import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ..errors import DataError, FormatError, did_you_mean
 
@@ -39,14 +39,16 @@ def existing(path: str | os.PathLike[str]) -> Path:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole content, unpacked where it begins as gzip and bzip2 files do (the suffix does not matter)."""
+    """The whole content, unpacked where it begins as gzip, bzip2 and zstandard files do (the suffix does not matter)."""
     parts, size = [], 0
     with _opened(path) as (file, packed):
+        if not packed:
+            return file.read()
         limit = unpacked_limit(path.stat().st_size)
         while chunk := file.read(CHUNK):
             parts.append(chunk)
             size += len(chunk)
-            if packed and size > limit:
+            if size > limit:
                 raise FormatError(f"{path}: unpacks to more than {limit:,} bytes, 200 times its size: refused")
     return b"".join(parts)
 
@@ -64,7 +66,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
         raise DataError(f"{path}: a regular file is expected")
     try:
         with open(path, "rb") as file:
-            opener = _opener(file.read(3))
+            opener = _opener(file.read(4))
         with opener(path) as file:
             yield file, opener is not _plain
     except DataError:
@@ -79,10 +81,20 @@ def _plain(path: Path) -> BinaryIO:
     return open(path, "rb")
 
 
+def _zstandard(path: Path) -> BinaryIO:
+    try:
+        import pyarrow
+    except ImportError:
+        raise DataError(f'{path}: unpacking zstandard needs pyarrow: pip install "gpunet[tabular]"') from None
+    return cast(BinaryIO, pyarrow.input_stream(str(path), compression="zstd"))
+
+
 def _opener(magic: bytes) -> Callable[..., Any]:
     if magic.startswith(b"\x1f\x8b"):
         return gzip.GzipFile
-    return bz2.BZ2File if magic == b"BZh" else _plain
+    if magic == b"\x28\xb5\x2f\xfd":
+        return _zstandard
+    return bz2.BZ2File if magic.startswith(b"BZh") else _plain
 
 
 # ---------------------------------------------------------------- writing
@@ -120,3 +132,34 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+# ---------------------------------------------------------------- memory
+
+
+def check_fits(path: object, rows: int, columns: int, *, at_least: int = 0) -> None:
+    """Refuse a file whose table would not fit: 8 bytes a cell as read and 4 as encoded, or `at_least` bytes."""
+    needed = max(12 * rows * columns, at_least)
+    free = available_memory()
+    if free is not None and needed > free:
+        size = f"{rows:,} rows of {columns:,} columns" if rows else "its content"
+        raise DataError(
+            f"{path}: {size} would need about {_gib(needed)}, and {_gib(free)} of memory are available. "
+            "Take fewer rows or columns, or a machine with more memory"
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may still use: the system's, and the control group's limit; None where nobody tells."""
+    found = []
+    with suppress(OSError, ValueError):
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    with suppress(OSError, ValueError):
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        found.append(limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    return max(0, min(found)) if found else None
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
