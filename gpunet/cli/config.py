@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError, did_you_mean
 
+MOST_BYTES = 1 << 20
 Check = Callable[[Any], Any]  # a value as YAML or a command line has it -> the value; ValueError says what is wanted
 
 # ---------------------------------------------------------------- kinds of values
@@ -50,7 +51,7 @@ def _float(value: Any) -> float:
 def whole(least: int) -> Check:
     def check(value: Any) -> int:
         found = _float(value)
-        if not found >= least or found != math.floor(found) or found >= 2**63:
+        if not least <= found < 2**63 or found != math.floor(found):
             raise ValueError(f"a whole number of at least {least} wanted")
         return int(value) if isinstance(value, (int, str)) and str(value).strip().isdecimal() else int(found)
 
@@ -272,14 +273,12 @@ def _short(value: Any) -> str:
 
 
 def _unknown(name: str) -> str:
-    near = did_you_mean(name, KEYS, most=0)
+    """The nearest key: one that ends alike (lr for optimizer.lr), else one that is spelt alike."""
     section, _, leaf = name.rpartition(".")
-    if not near.strip().startswith("Did") and leaf:  # lr for optimizer.lr
-        same = [known for known in KEYS if known.split(".")[1] == leaf]
-        near = f' Did you mean "{same[0]}"?' if same else near
-    hint = near.split(" Known:")[0]
-    known = [k for k in KEYS if k.startswith(f"{section}.")] if section in SECTIONS else list(SECTIONS)
-    return f'no key "{name}".{hint} Known: {", ".join(known)}'
+    alike = [known for known in KEYS if known.split(".")[1] == leaf]
+    near = f' Did you mean "{alike[0]}"?' if alike else did_you_mean(name, [*KEYS, *SECTIONS]).split(" Known:")[0]
+    known = [k for k in KEYS if k.startswith(f"{section}.")] if section in SECTIONS else SECTIONS
+    return f'no key "{name}".{near} Known: {", ".join(known)}'
 
 
 def _of_assignment(assignment: str, problems: list[str]) -> Iterator[tuple[str, Given]]:
@@ -300,6 +299,8 @@ def _of_file(file: str, problems: list[str]) -> Iterator[tuple[str, Given]]:
 
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        if len(content) > MOST_BYTES:
+            raise ConfigError(f"{file}: {len(content):,} bytes are no configuration; {MOST_BYTES:,} are read")
         root = yaml.compose(content.decode("utf-8-sig"), Loader=yaml.SafeLoader)
         found = list(_walk(root, file, problems))
     except FileNotFoundError:
