@@ -103,7 +103,10 @@ def _codes(column: Any) -> tuple[list[str], npt.NDArray[Any]]:
     whole = column.unify_dictionaries().combine_chunks()
     whole = whole.chunk(0) if hasattr(whole, "chunk") else whole
     distinct = [text or "" for text in whole.dictionary.to_pylist()]
-    return [*distinct, ""], whole.indices.fill_null(len(distinct)).to_numpy().astype(np.int64, copy=False)
+    codes = whole.indices.fill_null(len(distinct)).to_numpy().astype(np.int64, copy=False)
+    if len(codes) and not 0 <= codes.min() <= codes.max() <= len(distinct):  # of a damaged file
+        raise ValueError("a dictionary's index is out of range")
+    return [*distinct, ""], codes
 
 
 def _texts(name: str, distinct: list[str], codes: npt.NDArray[Any]) -> Column:

@@ -106,7 +106,7 @@ def _row(parts: list[bytes]) -> tuple[float, list[int], list[float]]:
     values: list[float] = []
     for part in parts[1:]:
         index, colon, value = part.partition(b":")
-        if index == b"qid":
+        if index == b"qid" and colon:
             continue
         if not colon or not index.isdigit():
             raise ValueError(f"index:value is expected, got {part[:40].decode('utf-8', 'replace')!r}")
