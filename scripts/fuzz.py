@@ -164,7 +164,7 @@ def _read(cell: str) -> float | str | None:
     from gpunet.data.table import MISSING
 
     try:
-        return None if cell.strip() in MISSING else float(cell)
+        return None if cell.strip() in MISSING else float(cell.strip())  # str.strip takes more for white space
     except ValueError:
         return cell
 
