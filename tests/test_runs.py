@@ -269,13 +269,20 @@ def test_interrupted_then_resumed_without_a_name(data: str, number: int, code: i
     assert Path("runs/animals-1/log.txt").read_text().count("resuming") == 1
 
 
-def test_sigterm_before_training_ends_with_143() -> None:
-    os.mkfifo("slow.csv")
-    with process("slow.csv", "--target", "y") as running:
-        time.sleep(0.6)  # it waits for the data
-        running.send_signal(signal.SIGTERM)
-        err = running.communicate(timeout=10)[1]
-    assert running.returncode in (143, 3), (running.returncode, err)  # a FIFO may be refused as no regular file
+def test_sigterm_and_ctrl_c_while_the_data_are_read() -> None:
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        with process("-", "--target", "y", stdin=subprocess.PIPE) as running:
+            time.sleep(1.0)  # it waits for stdin
+            running.send_signal(number)
+            assert running.wait(10) == code
+    assert not Path("runs").exists()
+
+
+def test_other_kernels_are_other_bits(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert interrupted(data, "--target", "animal", "--epochs", "900", "--hidden", "4", "--device", "cpu")[0] == 130
+    monkeypatch.setattr(checkpoint, "machine", lambda device: {"device": "cpu", "kernels": "another"})
+    refused = run("resume")
+    assert refused.code == 2 and "machine.kernels: was " in refused.err and "is another" in refused.err
 
 
 def test_changed_data_or_options_are_said_and_refused(data: str) -> None:
