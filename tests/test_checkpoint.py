@@ -297,6 +297,8 @@ def test_what_changed_is_said_and_refused_unless_forced(tmp_path: Path, monkeypa
 
 def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
+    with pytest.raises(ConfigError, match="resume from which file"):
+        made().fit((X, Y), **FIT, resume=True)
     with pytest.raises(FormatError, match="no such checkpoint"):
         checkpoint.read(path)
     made().fit((X, Y), **FIT, checkpoint=path)

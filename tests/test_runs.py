@@ -357,7 +357,7 @@ def test_check_tells_of_columns_and_goes_through_the_checks(data: str) -> None:
     ]  # fmt: skip
     assert {c["result"] for c in found["checks"]} <= {"PASS", "WARN"} and all(c["values"] for c in found["checks"])
     shown = run("check", data, "--target", "animal")
-    assert "left out: always the same" in shown.out and "PASS  gradients" in shown.out
+    assert "delimiter comma, names in line 1" in shown.out and "left out: always the same" in shown.out and "PASS  gradients" in shown.out
     before = run(data, "--target", "animal", "--epochs", "2", "--check")
     assert before.code == 0 and "PASS  gradients" in before.err and "model  runs" in before.out
     dry = run(data, "--target", "animal", "--dry-run")

@@ -48,7 +48,7 @@ def before(dataset: Any, settings: dict[str, Any], show: Show, *, sanity: bool, 
     wide = min(40, max((len(name) for name, _ in columns), default=0))
     for name, what in columns:
         say(f"  {name:{wide}}  {what}")
-    for note in dataset.notes:
+    for note in (*dataset.notes, *filter(None, [getattr(dataset.x, "layout", "")])):
         say(f"  {note}")
     findings = []
     if sanity:
@@ -61,6 +61,7 @@ def before(dataset: Any, settings: dict[str, Any], show: Show, *, sanity: bool, 
         report = {
             "data": dataset.name, "rows": dataset.rows, "task": data.target.task, "classes": data.target.classes,
             "columns": [{"name": name, "treatment": what} for name, what in columns], "notes": data.notes,
+            "layout": getattr(dataset.x, "layout", "") or None,
             "checks": [f.to_dict() for f in findings],
         }  # fmt: skip
         click.echo(to_json(report))

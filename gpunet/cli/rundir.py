@@ -197,8 +197,10 @@ def _make(wanted: Path | None, name: str) -> Path:
 
 def _lock(path: Path) -> int:
     """A lock on the directory itself: no file is left behind, and it ends with the process, however that ends."""
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError:  # no POSIX
+        return -1
     try:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):

@@ -93,7 +93,7 @@ def _parse(data: bytes, header: bool | None, delimiter: str | None, on_bad_row: 
         raise DataError(f"line {layout.line:,}: the header, and no row after it")
     names, note = _names(body.names, layout.width)
     columns = (_column(name, found) for name, found in zip(names, body.columns, strict=True))
-    return Table.from_columns(columns, (*body.notes, *note))
+    return Table(tuple(columns), (*body.notes, *note), str(layout))
 
 
 def _column(name: str, found: Any) -> Column:

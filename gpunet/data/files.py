@@ -120,8 +120,11 @@ def write_whole(path: Path, content: bytes, *, sync: bool = True) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """The new name is on the disk too."""
-    handle = os.open(folder, os.O_RDONLY)
+    """The new name is on the disk too, where folders can be opened."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(handle)
     finally:

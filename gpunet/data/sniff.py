@@ -34,6 +34,10 @@ class Layout:
     header: bool
     numeric: frozenset[int] = frozenset()
 
+    def __str__(self) -> str:
+        mark = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}.get(self.delimiter, repr(self.delimiter))
+        return f"delimiter {mark}, {f'names in line {self.line:,}' if self.header else 'no header'}"
+
 
 def records(data: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """(line it begins in, fields) of each row of this UTF-8 text; a line of no character is no row.

@@ -150,10 +150,14 @@ def default_names(count: int) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Columns of equal length with different names, in order; `notes` says what the reader left out or made up."""
+    """Columns of equal length with different names, in order; `notes` says what the reader left out or made up.
+
+    `layout` says how a text was found to be laid out; empty for what is no text.
+    """
 
     columns: tuple[Column, ...]
     notes: tuple[str, ...] = ()
+    layout: str = ""
 
     def __post_init__(self) -> None:
         twice = [name for name, times in Counter(self.names).items() if times > 1]
