@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpunet.data import Sparse, Table, fingerprint, read, read_csv, read_jsonl, read_libsvm
+from gpunet.data import csv as data_csv
 from gpunet.data import files as data_files
 from gpunet.errors import DataError, FormatError
 
@@ -233,6 +234,7 @@ def test_what_does_not_fit_is_refused_with_the_estimate(tmp_path: Path, monkeypa
     paths = [write(pa.table({"a": np.arange(rows), "b": np.arange(rows)}), tmp_path / name) for name in ("t.parquet", "t.arrow")]
     (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n" * rows)
     monkeypatch.setattr(data_files, "available_memory", lambda: 100_000)
+    monkeypatch.setattr(data_csv, "MANY_BYTES", 1000)
     for path in (*paths, tmp_path / "t.csv"):
         with pytest.raises(DataError, match="would need about .* GiB, and .* GiB of memory are available"):
             read(path)

@@ -21,6 +21,7 @@ from .sniff import Layout, find_layout, is_blank, records
 from .table import MISSING, Column, Table, default_names, encode
 
 BOM = b"\xef\xbb\xbf"
+MANY_BYTES = 256 << 20  # from here on a table may not fit
 ARROW_PAYS_FROM = 2 << 20  # bytes; below it, importing pyarrow takes longer than the standard library needs
 
 
@@ -85,8 +86,7 @@ def _parse(data: bytes, header: bool | None, delimiter: str | None, on_bad_row: 
         next(records(data, delimiter or ","), None)  # says so if that is because of a quote that is never closed
         raise DataError("there is no row in it")
     wanted = engine == "pyarrow" or (engine == "auto" and len(data) >= ARROW_PAYS_FROM)
-    rows = data.count(b"\n") + data.count(b"\r")
-    check_fits("the table", rows, layout.width, at_least=2 * len(data))
+    check_fits("the table", _most_rows(data), layout.width, at_least=2 * len(data))
     body = by_arrow(data, layout, required=engine == "pyarrow") if wanted else None
     body = body or by_csv(data, layout, skip=on_bad_row == "skip")
     if not body.rows:
@@ -98,6 +98,11 @@ def _parse(data: bytes, header: bool | None, delimiter: str | None, on_bad_row: 
 
 def _column(name: str, found: Any) -> Column:
     return Column.from_codes(name, *found) if isinstance(found, tuple) else Column(name, "numeric", found)
+
+
+def _most_rows(data: bytes) -> int:
+    """Of a large text; of a small one it does not matter."""
+    return data.count(b"\n") + data.count(b"\r") if len(data) > MANY_BYTES else 0
 
 
 def _names(given: list[str] | None, width: int) -> tuple[list[str], list[str]]:
@@ -229,9 +234,10 @@ def _plain_quotes(data: bytes, delimiter: str) -> npt.NDArray[np.int64] | None:
     Taken in pairs, each opening one follows a delimiter, a line end or (a doubled quote) the closing one before it;
     each closing one is followed by one of these.
     """
-    if b'"' not in data:
+    end = data.rfind(b'"')
+    if end < 0:
         return np.empty(0, np.int64)
-    letters = np.frombuffer(data, np.uint8)
+    letters = np.frombuffer(data, np.uint8)[: end + 2]
     quotes = np.flatnonzero(letters == ord('"'))
     if len(quotes) % 2:
         return None
@@ -248,7 +254,7 @@ def _lines_inside(data: bytes, quotes: npt.NDArray[np.int64]) -> bool:
         return False
     if b"\r" in data:
         return True
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8)[: quotes[-1]] == ord("\n"))
     return bool((np.searchsorted(quotes, ends) % 2).any())
 
 
