@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpunet.data import Sparse, Table, fingerprint, read, read_csv, read_jsonl, read_libsvm
+from gpunet.data import Csr, Table, fingerprint, read, read_csv, read_jsonl, read_libsvm
 from gpunet.data import csv as data_csv
 from gpunet.data import files as data_files
 from gpunet.errors import DataError, FormatError
@@ -152,13 +152,13 @@ def test_libsvm_is_kept_sparse(tmp_path: Path) -> None:
     path.write_text(SVM)
     found = read(path)
     dense = np.array([[0.5, 0, 2, 0], [0, 1e-3, 0, 0], [0, 0, 0, 0], [0, 0, 0, -7.0]])
-    assert isinstance(found.x, Sparse) and found.x.shape == (4, 4) and len(found.x.values) == 4
+    assert isinstance(found.x, Csr) and found.x.shape == (4, 4) and len(found.x.values) == 4
     assert np.array_equal(found.x.dense(), dense) and found.y is not None and found.y.tolist() == [1, -1, 1, -1]
     for rows in ([2, 0, 3, 3], slice(1, 3), np.array([True, False, False, True]), []):
         assert np.array_equal(found.x.take(rows).dense(), dense[rows])
     sniffed = tmp_path / "t.txt"
     sniffed.write_text(SVM)
-    assert isinstance(read(sniffed).x, Sparse) and fingerprint(read(sniffed)) == fingerprint(found)
+    assert isinstance(read(sniffed).x, Csr) and fingerprint(read(sniffed)) == fingerprint(found)
     path.write_text("1.5 1:1\n2 2:1\n")
     assert read(path).y.tolist() == [1.5, 2.0]  # type: ignore[union-attr]
 

@@ -449,3 +449,16 @@ def test_help_takes_under_a_third_of_a_second() -> None:
         after = os.times()
         seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert min(seconds) < 0.3, seconds
+
+
+def test_libsvm_rows_train_and_are_predicted() -> None:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(80, 6)) * (draw.random((80, 6)) < 0.4)
+    lines = [f"{int(r.sum() > 0)} " + " ".join(f"{i + 1}:{v:.4f}" for i, v in enumerate(r) if v) for r in x]
+    Path("t.libsvm").write_text("\n".join(lines) + "\n")
+    done = run("t.libsvm", "--epochs", "3", "--hidden", "4")
+    assert done.code == 0 and "sparse: " in done.err and "6 columns" in done.err, done.err
+    Path("narrow.libsvm").write_text("0 1:1\n1 2:1\n")
+    assert len(run("predict", "runs/t-1", "narrow.libsvm").rows) == 3, "columns that are not there are zeros"
+    Path("wide.libsvm").write_text("0 9:1\n")
+    assert run("predict", "runs/t-1", "wide.libsvm").code in (1, 3)

@@ -8,7 +8,8 @@ from .dataset import Dataset, read
 from .digits import digits
 from .idx import read_idx, read_mnist
 from .jsonl import read_jsonl
-from .sparse import Sparse, read_libsvm
+from .libsvm import read_libsvm
+from .sparse import Csr
 from .splits import fingerprint, split
 from .table import Column, Table
 from .toys import circles, moons, spirals, xor
@@ -16,7 +17,7 @@ from .toys import circles, moons, spirals, xor
 __all__ = [
     "Column",
     "Dataset",
-    "Sparse",
+    "Csr",
     "Table",
     "circles",
     "digits",

@@ -210,7 +210,7 @@ def _arrow_table(pyarrow: Any, data: bytes, layout: Layout, texts: set[int], lin
     types = {place: coded if i in texts else pyarrow.float64() for i, place in enumerate(places)}
     return arrow.read_csv(
         pyarrow.BufferReader(data.lstrip(b"\r\n") if data[:1] in b"\r\n" else data),
-        read_options=arrow.ReadOptions(column_names=places, skip_rows_after_names=int(layout.header), block_size=4 << 20),
+        read_options=arrow.ReadOptions(column_names=places, skip_rows_after_names=int(layout.header)),
         parse_options=arrow.ParseOptions(delimiter=layout.delimiter, newlines_in_values=lines_in_cells),
         convert_options=arrow.ConvertOptions(column_types=types, null_values=sorted(MISSING), strings_can_be_null=False),
     )

@@ -14,8 +14,8 @@ from .csv import read_csv
 from .files import existing, head
 from .idx import PARTS, is_idx, mnist_files, read_idx, read_mnist
 from .jsonl import read_jsonl
+from .libsvm import LIBSVM, read_libsvm
 from .record import Dataset, check_pair, flatten
-from .sparse import LIBSVM, read_libsvm
 from .table import Table, joined
 
 __all__ = ["Dataset", "read"]

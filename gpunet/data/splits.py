@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .. import rng
 from ..errors import ConfigError, DataError, ShapeError
 from .record import Dataset
-from .sparse import Sparse
+from .sparse import Csr
 from .table import Column, Table
 
 Indices = npt.NDArray[np.int64]
@@ -84,7 +84,7 @@ def fingerprint(data: Dataset) -> str:
         if isinstance(part, Table):
             for column in part.columns:
                 _add_column(digest, column)
-        elif isinstance(part, Sparse):
+        elif isinstance(part, Csr):
             for array in (part.starts, part.columns, part.values):
                 _add_array(digest, array)
         elif part is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from .. import metrics, nn
 from ..data.batches import load as load_rows
-from ..data.sparse import Sparse
+from ..data.sparse import Csr
 from ..data.table import Table
 from ..devices import Device
 from ..devices import device as open_device
@@ -49,25 +50,25 @@ class Model:
 
     # ------------------------------------------------------------------ predicting
 
-    def outputs(self, data: Table | Sparse | npt.ArrayLike) -> npt.NDArray[Any]:
+    def outputs(self, data: Table | Csr | npt.ArrayLike) -> npt.NDArray[Any]:
         """The net's raw outputs (logits, standardised values), [rows, outputs]."""
         return self._forward(load_rows(self.encode(data), self.net.device, self.net.dtype))
 
-    def encode(self, data: Table | Sparse | npt.ArrayLike) -> npt.NDArray[Any]:
+    def encode(self, data: Table | Csr | npt.ArrayLike) -> npt.NDArray[Any]:
         """What the net gets for these rows."""
-        if isinstance(data, Sparse):
+        if isinstance(data, Csr):
             wanted = data.width if isinstance(self.encoder, Encoder) else max(data.width, self.encoder.columns)
-            data = data.widened(wanted).dense(np.float32)
+            data = replace(data, width=wanted).dense()
         if isinstance(self.encoder, Encoder):
             return self.encoder.transform(data if isinstance(data, Table) else Table.from_frame(data))
         return self.encoder.transform(_matrix(data) if isinstance(data, Table) else data)
 
-    def predict(self, data: Table | Sparse | npt.ArrayLike) -> npt.NDArray[Any]:
+    def predict(self, data: Table | Csr | npt.ArrayLike) -> npt.NDArray[Any]:
         """Classes as they were in the training data, or values in their unit; one for each row."""
         z = self.outputs(data)
         return self.target.decode(z.argmax(axis=1)) if self.task == "classification" else self.target.decode_values(z)
 
-    def predict_proba(self, data: Table | Sparse | npt.ArrayLike) -> npt.NDArray[Any]:
+    def predict_proba(self, data: Table | Csr | npt.ArrayLike) -> npt.NDArray[Any]:
         """Probabilities [rows, classes]."""
         if self.task != "classification":
             raise DataError("predict_proba: this model predicts values, not classes. Use predict")
@@ -75,7 +76,7 @@ class Model:
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return e / e.sum(axis=1, keepdims=True)
 
-    def evaluate(self, data: Table | Sparse | npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
+    def evaluate(self, data: Table | Csr | npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
         """The loss and the task's usual metrics on rows whose answers are known."""
         if self.task == "classification":
             codes, p = self.target.encode(y), self.predict_proba(data)

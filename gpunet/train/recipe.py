@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .. import losses, nn, optim
 from ..data.dataset import Dataset
 from ..data.files import check_fits
-from ..data.sparse import Sparse
+from ..data.sparse import Csr
 from ..data.splits import split
 from ..data.table import Table
 from ..devices import Device
@@ -101,7 +101,7 @@ class Run:
 def prepare(dataset: Dataset, target_column: str | None, recipe: Recipe) -> Data:
     """Split and encode; whatever is learned about the columns is learned from training rows only."""
     x, y, test = answers(dataset, target_column)
-    if isinstance(x, Sparse):
+    if isinstance(x, Csr):
         x, test = _dense(dataset.name, x, test)
     rows = len(y)
     everything = Target.fit(y, task=recipe.task)
@@ -126,12 +126,12 @@ def prepare(dataset: Dataset, target_column: str | None, recipe: Recipe) -> Data
     return Data(encoded(train), encoded(validation) if len(validation) else None, test, encoder, target, notes)
 
 
-def _dense(name: str, x: Sparse, test: Any) -> tuple[npt.NDArray[Any], Any]:
+def _dense(name: str, x: Csr, test: Any) -> tuple[npt.NDArray[Any], Any]:
     """Sparse rows as the matrices that the net is trained on, if they fit."""
     width = max(x.width, test[0].width if test is not None else 0)
     check_fits(name, len(x) + (len(test[0]) if test is not None else 0), width)
-    dense = x.widened(width).dense(np.float32)
-    return dense, None if test is None else (test[0].widened(width).dense(np.float32), test[1])
+    dense = replace(x, width=width).dense()
+    return dense, None if test is None else (replace(test[0], width=width).dense(), test[1])
 
 
 def answers(dataset: Dataset, column: str | None) -> tuple[Any, npt.NDArray[Any], tuple[Any, npt.NDArray[Any]] | None]:

@@ -38,8 +38,6 @@ log = logging.getLogger("gpunet")
 CHUNK_SECONDS = 0.05
 MEASURED_ROWS = 10_000
 ASKED_TO_END = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-
-
 _CHOSEN = ("settings", "options", "groups", "schedules")  # of an optimizer's state: what its user says
 
 
