@@ -303,6 +303,9 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
         checkpoint.read(path)
     made().fit((X, Y), **FIT, checkpoint=path)
     whole = path.read_bytes()
+    with pytest.raises(ConfigError, match=r"a\.ckpt: another run's state is there. resume=True"):
+        made().fit((X, Y), **FIT, checkpoint=path)
+    assert path.read_bytes() == whole
     for content in (b"", whole[:-1], whole[: len(whole) // 2], whole[:200] + b"x" + whole[201:], whole[:-40] + bytes(40)):
         path.write_bytes(content)
         with pytest.raises(FormatError):
@@ -331,5 +334,6 @@ def test_a_disk_that_is_full_or_a_folder_that_is_gone(tmp_path: Path, monkeypatc
                 path.unlink()
                 path.parent.rmdir()
 
+    path.unlink()
     with pytest.raises(RunError, match="No such file or directory"):
         made().fit((X, Y), **FIT, callbacks=[Delete()], checkpoint=Eager(path))

@@ -149,6 +149,8 @@ class Trainer:
         keeper = checkpoint if isinstance(checkpoint, Checkpoint) or checkpoint is None else Checkpoint(checkpoint)
         if resume and keeper is None:
             raise ConfigError('fit: resume from which file? Give checkpoint="run.ckpt" too')
+        if keeper is not None and not resume and keeper.path.exists():
+            raise ConfigError(f"{keeper.path}: another run's state is there. resume=True goes on with it; or give another name")
         data, held_out = self._load(train, validation)
         sizes = self._sizes(data, batch_size, accumulate, drop_last)
         self._begin(epochs, len(sizes), monitor, patience, restore_best, held_out is not None)
