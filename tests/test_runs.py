@@ -222,6 +222,30 @@ def test_a_directory_that_cannot_be_written(data: str) -> None:
     assert done.code == 1 and "Permission denied" in done.err
 
 
+@pytest.mark.parametrize("name", ["last.ckpt", "config.yaml", "best.gpunet", "summary.json"])
+def test_a_disk_that_takes_no_more(data: str, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Each file of a run in turn; what was saved before is whole, and the run can be resumed where it has begun."""
+    assert run(data, "--target", "animal", *QUICK, "--out", "whole").code == 0
+    replace = os.replace
+
+    def read_only(source: Any, target: Any) -> None:
+        if Path(target).name == name:
+            raise OSError(30, "Read-only file system")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", read_only)
+        done = run(data, "--target", "animal", *QUICK, "--out", "cut")
+    assert done.code == 1 and f"cut/{name}: cannot be written (Read-only file system)" in done.err
+    assert not Path("cut").exists() or not list(Path("cut").glob("*.part*"))
+    if name == "last.ckpt":
+        assert not Path("cut").exists(), "nothing had begun"
+        return
+    assert run("resume", "cut", "-q").code == 0
+    for file in ("metrics.csv", "best.gpunet"):
+        assert Path("cut", file).read_bytes() == Path("whole", file).read_bytes(), file
+
+
 def test_a_clock_that_goes_backwards(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [2e9]
 
