@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import os
 import re
 import tempfile
@@ -73,7 +74,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
         raise
     except PermissionError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # what gzip and bz2 raise on a damaged file
+    except (OSError, EOFError, ValueError, MemoryError, zlib.error) as error:  # what unpackers raise on a damaged file
         raise FormatError(f"{path}: cut short or damaged ({error})") from error
 
 
@@ -86,7 +87,8 @@ def _zstandard(path: Path) -> BinaryIO:
         import pyarrow
     except ImportError:
         raise DataError(f'{path}: unpacking zstandard needs pyarrow: pip install "gpunet[tabular]"') from None
-    return cast(BinaryIO, pyarrow.input_stream(str(path), compression="zstd"))
+    # by readinto: pyarrow's own read leaks what it has allocated when the file turns out to be damaged
+    return io.BufferedReader(cast(io.RawIOBase, pyarrow.input_stream(str(path), compression="zstd")))
 
 
 def _opener(magic: bytes) -> Callable[..., Any]:
