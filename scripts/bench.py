@@ -153,9 +153,17 @@ def calls() -> dict[str, float]:
         found[f"{name}.predict, one row"] = block(lambda predict=predict: predict(rows[:1]), 1)
     for name in list(WORK)[:9]:
         found[f"{name}: the first call"] = median(first_call(WORK[name]) for _ in range(5))
+    found["gpunet-train --help"] = median(help_takes() for _ in range(7))
     tiny = Trainer(nn.MLP(64, 4, 10), metrics=[])
     found["an epoch of one step"] = block(lambda: tiny.fit((rows[:16], classes[:16]), epochs=1000, show_progress=False), 1000)
     return found
+
+
+def help_takes() -> float:
+    """Microseconds from the command to its help, the interpreter's start included."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "gpunet.cli.main", "--help"], check=True, stdout=subprocess.DEVNULL)
+    return (time.perf_counter() - started) * 1e6
 
 
 def first_call(work: Work) -> float:

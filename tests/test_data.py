@@ -646,11 +646,11 @@ def test_mnist_folder_with_something_wrong(tmp_path: Path) -> None:
 def test_unknown_folders_and_files_say_what_is_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="it holds nothing"):
         read(tmp_path)
-    put(tmp_path, "{}", "x.json")
-    with pytest.raises(DataError, match=r"MNIST.*CIFAR.*it holds x\.json"):
+    put(tmp_path, "{}", "x.xml")
+    with pytest.raises(DataError, match=r"MNIST.*CIFAR.*it holds x\.xml"):
         read(tmp_path)
-    with pytest.raises(FormatError, match=r"x\.json: its format is not known; read are: delimited text"):
-        read(tmp_path / "x.json")
+    with pytest.raises(FormatError, match=r"x\.xml: its format is not known; read are: delimited text"):
+        read(tmp_path / "x.xml")
 
 
 def test_read_gives_a_table_for_a_text(tmp_path: Path) -> None:

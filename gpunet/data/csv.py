@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, DataError, FormatError, ShapeError
-from .files import existing, read_bytes
+from .files import check_fits, existing, read_bytes
 from .sniff import Layout, find_layout, is_blank, records
-from .table import Column, Table, default_names, encode
+from .table import MISSING, Column, Table, default_names, encode
 
 BOM = b"\xef\xbb\xbf"
+MANY_BYTES = 256 << 20  # from here on a table may not fit
 ARROW_PAYS_FROM = 2 << 20  # bytes; below it, importing pyarrow takes longer than the standard library needs
 
 
@@ -65,7 +66,8 @@ def _text(path: Path) -> bytes:
     if nul >= 0:
         raise FormatError(f"{path} line {_line(data, nul):,}: a zero byte; this is not a text file")
     try:
-        data.decode("utf-8")
+        if not data.isascii():
+            data.decode("utf-8")
     except UnicodeDecodeError as error:
         where = f"{path} line {_line(data, error.start):,}: byte 0x{data[error.start]:02x}"
         raise FormatError(
@@ -84,13 +86,23 @@ def _parse(data: bytes, header: bool | None, delimiter: str | None, on_bad_row: 
         next(records(data, delimiter or ","), None)  # says so if that is because of a quote that is never closed
         raise DataError("there is no row in it")
     wanted = engine == "pyarrow" or (engine == "auto" and len(data) >= ARROW_PAYS_FROM)
+    check_fits("the table", _most_rows(data), layout.width, at_least=2 * len(data))
     body = by_arrow(data, layout, required=engine == "pyarrow") if wanted else None
     body = body or by_csv(data, layout, skip=on_bad_row == "skip")
-    if not len(body.columns[0][1]):
+    if not body.rows:
         raise DataError(f"line {layout.line:,}: the header, and no row after it")
     names, note = _names(body.names, layout.width)
-    columns = (Column.from_codes(name, *coded) for name, coded in zip(names, body.columns, strict=True))
-    return Table.from_columns(columns, (*body.notes, *note))
+    columns = (_column(name, found) for name, found in zip(names, body.columns, strict=True))
+    return Table(tuple(columns), (*body.notes, *note), str(layout))
+
+
+def _column(name: str, found: Any) -> Column:
+    return Column.from_codes(name, *found) if isinstance(found, tuple) else Column(name, "numeric", found)
+
+
+def _most_rows(data: bytes) -> int:
+    """Of a large text; of a small one it does not matter."""
+    return data.count(b"\n") + data.count(b"\r") if len(data) > MANY_BYTES else 0
 
 
 def _names(given: list[str] | None, width: int) -> tuple[list[str], list[str]]:
@@ -106,11 +118,19 @@ def _names(given: list[str] | None, width: int) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True)
 class Body:
-    """What an engine finds: the header if there is one, and each column as (distinct cells, code of each row)."""
+    """What an engine finds: the header if there is one, and each column.
+
+    A column is (distinct cells, code of each row), or float64 where every cell is a number or missing.
+    """
 
     names: list[str] | None
-    columns: list[tuple[list[str], npt.NDArray[Any]]]
+    columns: list[Any]
     notes: list[str]
+
+    @property
+    def rows(self) -> int:
+        first = self.columns[0]
+        return len(first[1] if isinstance(first, tuple) else first)
 
 
 def by_csv(data: bytes, layout: Layout, *, skip: bool) -> Body:
@@ -145,48 +165,97 @@ def by_arrow(data: bytes, layout: Layout, *, required: bool = False) -> Body | N
     """The same rows by pyarrow; None where it is not installed, or where the text is not surely the same to both."""
     try:
         import pyarrow
-        import pyarrow.csv as arrow
+        import pyarrow.csv
     except ImportError as error:
         if required:
             raise ConfigError('engine "pyarrow" is not installed: pip install "gpunet[tabular]"') from error
         return None
-    if not layout.delimiter.isascii() or not _has_plain_quotes(data, layout.delimiter):
+    quotes = _plain_quotes(data, layout.delimiter) if layout.delimiter.isascii() else None
+    if quotes is None:
         return None
-    places = default_names(layout.width)
-    try:
-        table = arrow.read_csv(
-            pyarrow.BufferReader(data),
-            read_options=arrow.ReadOptions(column_names=places),
-            parse_options=arrow.ParseOptions(delimiter=layout.delimiter, newlines_in_values=True),
-            convert_options=arrow.ConvertOptions(column_types=dict.fromkeys(places, pyarrow.string())),
-        )
-    except pyarrow.ArrowInvalid:  # a ragged row, say: the standard library names its line or leaves it out
+    lines_in_cells = _lines_inside(data, quotes)
+    _, names = next(records(data, layout.delimiter))
+    if len(names) != layout.width:
         return None
-    names = [str(column[0]) for column in table.columns] if layout.header else None
-    columns = [_coded(column) for column in table.slice(1 if layout.header else 0).columns]
-    longest = max((len(cell) for distinct, _ in columns for cell in distinct), default=0)
-    return Body(names, columns, []) if longest <= csv.field_size_limit() else None
+    texts = set(range(layout.width)) - layout.numeric
+    for _ in range(layout.width + 1):
+        try:
+            table = _arrow_table(pyarrow, data, layout, texts, lines_in_cells)
+        except pyarrow.ArrowInvalid as error:  # a ragged row, say: the standard library names its line or leaves it out
+            odd = _COLUMN.search(str(error))  # or a column that only began with numbers
+            if odd is None or int(odd[1]) in texts:
+                return None
+            texts.add(int(odd[1]))
+            continue
+        columns = [_numbers(c) if i not in texts else _coded(c) for i, c in enumerate(table.columns)]
+        odd_numbers = {i for i, c in enumerate(columns) if c is None}  # nan(1) is no number here
+        if not odd_numbers:
+            break
+        texts |= odd_numbers
+    else:
+        return None
+    limit = csv.field_size_limit()
+    if any(len(cell) > limit for c in columns if isinstance(c, tuple) for cell in c[0]):
+        return None
+    return Body(names if layout.header else None, [c for c in columns if c is not None], [])
+
+
+_COLUMN = re.compile(r"column #(\d+)")
+
+
+def _arrow_table(pyarrow: Any, data: bytes, layout: Layout, texts: set[int], lines_in_cells: bool) -> Any:
+    """Columns of float64 (null where missing) and of dictionaries of texts."""
+    arrow, places = pyarrow.csv, default_names(layout.width)
+    coded = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    types = {place: coded if i in texts else pyarrow.float64() for i, place in enumerate(places)}
+    return arrow.read_csv(
+        pyarrow.BufferReader(data.lstrip(b"\r\n") if data[:1] in b"\r\n" else data),
+        read_options=arrow.ReadOptions(column_names=places, skip_rows_after_names=int(layout.header)),
+        parse_options=arrow.ParseOptions(delimiter=layout.delimiter, newlines_in_values=lines_in_cells),
+        convert_options=arrow.ConvertOptions(column_types=types, null_values=sorted(MISSING), strings_can_be_null=False),
+    )
+
+
+def _numbers(column: Any) -> npt.NDArray[np.float64] | None:
+    """NaN where missing; None if the text itself had another NaN."""
+    values = np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks] or [np.empty(0)])
+    return values if np.count_nonzero(np.isnan(values)) == column.null_count else None
 
 
 def _coded(column: Any) -> tuple[list[str], npt.NDArray[Any]]:
-    codes = column.combine_chunks().dictionary_encode()
+    codes = column.unify_dictionaries().combine_chunks()
+    codes = codes.chunk(0) if hasattr(codes, "chunk") else codes
     return codes.dictionary.to_pylist(), codes.indices.to_numpy()
 
 
-def _has_plain_quotes(data: bytes, delimiter: str) -> bool:
-    """Whether quotes stand only where RFC 4180 has them, so that lenient parsers have nothing to differ about.
+def _plain_quotes(data: bytes, delimiter: str) -> npt.NDArray[np.int64] | None:
+    """Where quotes stand, if only where RFC 4180 has them, so that lenient parsers have nothing to differ about.
 
     Taken in pairs, each opening one follows a delimiter, a line end or (a doubled quote) the closing one before it;
     each closing one is followed by one of these.
     """
-    letters = np.frombuffer(data, np.uint8)
+    end = data.rfind(b'"')
+    if end < 0:
+        return np.empty(0, np.int64)
+    letters = np.frombuffer(data, np.uint8)[: end + 2]
     quotes = np.flatnonzero(letters == ord('"'))
     if len(quotes) % 2:
-        return False
-    edges = np.frombuffer(f'{delimiter}\r\n"'.encode(), np.uint8)
+        return None
+    is_edge = np.zeros(256, np.bool_)
+    is_edge[np.frombuffer(f'{delimiter}\r\n"'.encode(), np.uint8)] = True
     before, after = quotes[::2] - 1, quotes[1::2] + 1
-    around = np.concatenate((letters[before[before >= 0]], letters[after[after < len(letters)]]))
-    return bool(np.isin(around, edges).all())
+    before, after = before[int(before[0] < 0) :], after[: len(after) - int(after[-1] == len(letters))]
+    return quotes if is_edge[letters[before]].all() and is_edge[letters[after]].all() else None
+
+
+def _lines_inside(data: bytes, quotes: npt.NDArray[np.int64]) -> bool:
+    """Whether a line ends between two quotes, so that the text cannot be cut at any line end."""
+    if not len(quotes):
+        return False
+    if b"\r" in data:
+        return True
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8)[: quotes[-1]] == ord("\n"))
+    return bool((np.searchsorted(quotes, ends) % 2).any())
 
 
 def write_csv(target: str | os.PathLike[str] | TextIO, names: Sequence[str], columns: Sequence[npt.ArrayLike]) -> None:

@@ -23,12 +23,20 @@ NO_CELLS = Column.from_strings("", [])
 
 @dataclass(frozen=True)
 class Layout:
-    """`width` fields a row, as in line `line`; `header` says that the first such row holds the names."""
+    """`width` fields a row, as in line `line`; `header` says that the first such row holds the names.
+
+    `numeric` are the places of the columns that look like numbers from here, which all rows must confirm.
+    """
 
     delimiter: str
     width: int
     line: int
     header: bool
+    numeric: frozenset[int] = frozenset()
+
+    def __str__(self) -> str:
+        mark = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}.get(self.delimiter, repr(self.delimiter))
+        return f"delimiter {mark}, {f'names in line {self.line:,}' if self.header else 'no header'}"
 
 
 def records(data: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -77,7 +85,9 @@ def find_layout(data: bytes, *, header: bool | None, delimiter: str | None) -> L
     fitting = [(line, row) for line, row in sampled[best] if len(row) == width]
     if header is None:
         header = _has_header([row for _, row in fitting])
-    return Layout(best, width, fitting[0][0], header)
+    sampled_columns = zip(*[row for _, row in fitting[int(header) :]], strict=True)
+    numeric = frozenset(i for i, cells in enumerate(sampled_columns) if Column.from_strings("", cells).kind == "numeric")
+    return Layout(best, width, fitting[0][0], header, numeric)
 
 
 def _sample(data: bytes) -> bytes:
