@@ -122,7 +122,8 @@ template <int slices, class S> HD Four added(S& room, int at, int step) {
 template <int side, bool x_along_k, bool y_along_k, class E>
 __global__ void __launch_bounds__(kProductThreads)
     product(float* out, float* second, const float* x, const float* y, const float* third, int m, int n, int k,
-            long long x_ld, long long y_ld, long long x_next, long long y_next, float alpha, const Control*) {
+            long long x_ld, long long y_ld, long long x_next, long long y_next, long long third_next, float alpha,
+            const Control*) {
   using X = Panel<side, x_along_k>;
   using Y = Panel<side, y_along_k>;
   constexpr int threads = X::kThreads, slices = kProductThreads / threads, blocks = side / 16, fours = side / 4;
@@ -133,6 +134,7 @@ __global__ void __launch_bounds__(kProductThreads)
   const int first_row = blockIdx.y * side, first_column = blockIdx.x * side;
   const int at_x = slice * both, at_y = at_x + X::kRoom;
   const bool summing = E::sums && blockIdx.y == 0;
+  third += blockIdx.z * third_next;  // a bias for each product of the stack
   X xs(x + blockIdx.z * x_next, x_ld, first_row, m, k);
   Y ys(y + blockIdx.z * y_next, y_ld, first_column, n, k);
   float total[blocks][4][4] = {}, sums[blocks][4] = {};
@@ -189,7 +191,7 @@ __global__ void __launch_bounds__(kProductThreads)
     }
   }
   __syncthreads();
-  if (summing && t < fours && j < n) give(second + j, n - j, added<slices>(room, t, fours));
+  if (summing && t < fours && j < n) give(second + static_cast<long long>(blockIdx.z) * n + j, n - j, added<slices>(room, t, fours));
 }
 
 }  // namespace gpunet

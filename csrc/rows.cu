@@ -76,6 +76,15 @@ __global__ void copy(W* out, long long out_row, const W* x, long long x_row, lon
     out[k / width * out_row + k % width] = x[k / width * x_row + k % width * x_step];
 }
 
+// out [..][n1][n2] from x, whose axes have steps of their own.
+template <class W>
+__global__ void copy_axes(W* out, const W* x, long long size, long long n1, long long n2, long long step0,
+                          long long step1, long long step2, const Control* control) {
+  if (stopped(control)) return;
+  for (long long k = first_one(); k < size; k += all_threads())
+    out[k] = x[k / (n1 * n2) * step0 + k / n2 % n1 * step1 + k % n2 * step2];
+}
+
 // Zeros, to which g[i] is added at rows[i]. Each thread owns a column and adds in the order of i: no atomics.
 template <class T, class I>
 __global__ void scatter_add(T* out, const T* g, const I* rows, long long n, long long width, long long length,
@@ -126,6 +135,8 @@ GPUNET_KERNEL(gpunet::gather_two<unsigned, int>)      GPUNET_KERNEL(gpunet::gath
   GPUNET_KERNEL(gpunet::scatter_add<T, I>)
 GPUNET_ROW(float, int) GPUNET_ROW(float, long long) GPUNET_ROW(double, int) GPUNET_ROW(double, long long)
 #undef GPUNET_ROW
+GPUNET_KERNEL(gpunet::copy_axes<unsigned char>) GPUNET_KERNEL(gpunet::copy_axes<unsigned>)
+GPUNET_KERNEL(gpunet::copy_axes<long long>)
 GPUNET_KERNEL(gpunet::copy<unsigned char>) GPUNET_KERNEL(gpunet::copy<unsigned>) GPUNET_KERNEL(gpunet::copy<long long>)
 GPUNET_KERNEL(gpunet::dropout<float>) GPUNET_KERNEL(gpunet::dropout<double>)
 // clang-format on

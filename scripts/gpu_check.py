@@ -175,6 +175,7 @@ def exercise(device: Device) -> None:
         (nn.Sequential(nn.Maxout(13, 9), nn.SiLU(), nn.Linear(9, 5)), x, values, "huber", "sgd"),
         (nn.MLP(13, 17, 5, activation="selu"), x, values, "mse", "lion"),
         (table, codes, values, "mae", "adagrad"),
+        (nn.Sequential(nn.PeriodicEmbedding(13, frequencies=5, width=3), nn.Linear(39, 5)), x, values, "mse", "adam"),
     ]
     for net, rows, targets, loss, rule in work:
         recipe = optim.get(rule)(lr=1e-3, clip_norm=1.0, clip_value=0.5, schedule="cosine")
@@ -186,6 +187,7 @@ def exercise(device: Device) -> None:
     made = ops.where(a > b, ops.sin(a) * b, ops.clip(b, low=-1.0, high=1.0)) + ops.erf(a) / (1.0 + ops.square(b))
     picked = ops.pad(ops.softmax(made)[1:, ::3], widths=((1, 2), (0, 3)))
     ops.one_hot(tensor(classes, device=device), n=5)
+    ops.sum(ops.softmax_cross_entropy(a, tensor(classes[:7], device=device))).backward()
     ops.sum(ops.concat([picked, ops.log(1.0 + ops.exp(picked))], axis=1)).backward()
     device.synchronize()
 

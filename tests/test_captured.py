@@ -416,6 +416,15 @@ LAYERS: dict[str, Any] = {  # layer -> a net with it, and rows for it if they ar
     "Embedding":   (lambda: nn.Sequential(nn.Embedding(10, 5), nn.Flatten(), nn.Linear(15, 4)), CODES),
     "Sequential":  (lambda: nn.Sequential(nn.Embedding(10, 5), nn.Flatten(), nn.Linear(15, 4)), CODES.astype(np.uint8)),
     "MLP":         (lambda: nn.MLP(8, 16, 16, 4, activation="gelu", norm="layer", dropout=0.1),),
+    "Scale":       (lambda: nn.Sequential(nn.Scale(8), nn.Linear(8, 4)),),
+    "NTKLinear":   (lambda: nn.Sequential(nn.NTKLinear(8, 16), nn.ReLU(), nn.NTKLinear(16, 4)),),
+    "ParametricActivation": (lambda: between("ParametricActivation", features=16, activation="mish"),),
+    "PeriodicEmbedding":    (lambda: nn.Sequential(nn.PeriodicEmbedding(8, frequencies=5, width=3), nn.Linear(24, 4)),),
+    "PiecewiseEmbedding":   (lambda: nn.Sequential(nn.PiecewiseEmbedding(8, bins=4, width=3), nn.Linear(24, 4)),),
+    "Columns":     (lambda: nn.Sequential(nn.Columns(5, 3, embedding={"frequencies": 5, "width": 3}), nn.Linear(18, 4)),),
+    "Clamp":       (lambda: nn.Sequential(nn.Linear(8, 4), nn.Clamp([-1.0] * 4, [1.0] * 4)),),
+    "Temperature": (lambda: nn.Sequential(nn.Linear(8, 4), nn.Temperature(1.5)),),
+    "Ensemble":    (lambda: nn.Ensemble(nn.MLP(8, 4), nn.MLP(8, 4)),),
 }
 TARGETS: dict[str, Any] = {  # loss -> targets, with and without weights
     "cross_entropy": (CLASSES, CLASSES.astype(np.uint8), CLASSES.astype(np.int32), VALUES), "hinge": (CLASSES,),

@@ -200,7 +200,7 @@ def _small_product(
     cuda.launcher.launch(
         "products", f"product<{side}, {turns}, gpunet::{end}>", grid, (THREADS,),
         out, out if second is None else second, x, y, x if third is None else third, *map(np.int32, (m, n, k)),
-        np.int64(ld_x), np.int64(ld_y), *map(np.int64, to_next), np.float32(alpha),
+        np.int64(ld_x), np.int64(ld_y), *map(np.int64, to_next), np.int64(n if end.startswith("Forward") and stack > 1 else 0), np.float32(alpha),
     )  # fmt: skip
     return True
 
@@ -236,10 +236,12 @@ def linear(cuda: CUDA, out: Any, x: Any, w: Any, b: Any, *, act: str, alpha: flo
 
 def linear_keep(cuda: CUDA, out: Any, z: Any, x: Any, w: Any, b: Any, *, act: str, alpha: float) -> Any:
     """The activation is a pass of its own: cuBLASLt's RELU makes 0 of NaN, which would hide a diverged net."""
-    if not is_float(out, z, b) or b.ndim != 1:
+    if not is_float(out, z, b) or b.ndim != max(x.ndim - 1, 1):
         return NotImplemented
     if _small_product(cuda, out, x, w, f"Forward<gpunet::act::{act}>", z, b, alpha):
         return None
+    if b.ndim != 1:
+        return NotImplemented
     if cuda.products.matmul(z, x, w, bias=b):
         return None if act == "identity" and z is out else activation(cuda, out, z, act=act, alpha=alpha)
     if not cuda.products.matmul(z, x, w):
@@ -249,10 +251,12 @@ def linear_keep(cuda: CUDA, out: Any, z: Any, x: Any, w: Any, b: Any, *, act: st
 
 
 def linear_dw(cuda: CUDA, dw: Any, db: Any, x: Any, g: Any) -> Any:
-    if not is_float(dw, db, g) or g.ndim != 2:
+    if not is_float(dw, db, g) or g.ndim not in (2, 3):
         return NotImplemented
     turned = x.swapaxes(-1, -2)
-    if _small_product(cuda, dw, turned, g, "ColumnSums", db) or cuda.products.matmul(dw, turned, g, column_sums=db):
+    if _small_product(cuda, dw, turned, g, "ColumnSums", db):
+        return None
+    if g.ndim == 2 and cuda.products.matmul(dw, turned, g, column_sums=db):
         return None
     if not cuda.products.matmul(dw, turned, g):
         return NotImplemented
@@ -470,11 +474,29 @@ def _copy_into(cuda: CUDA, out: Any, out_row: int, x: Any, x_row: int, x_step: i
 
 
 def copy(cuda: CUDA, out: Any, x: Any) -> Any:
-    layout = _layout(x.shape, [x])
-    if layout is None or out.dtype != x.dtype or x.itemsize not in WORDS or not out.flags.c_contiguous:
+    if out.dtype != x.dtype or x.itemsize not in WORDS or not out.flags.c_contiguous:
         return NotImplemented
+    layout = _layout(x.shape, [x])
+    if layout is None:
+        return _copy_axes(cuda, out, x)
     width, ((row, step),) = layout
     _copy_into(cuda, out, width, x, row, step, width)
+    return None
+
+
+def _copy_axes(cuda: CUDA, out: Any, x: Any) -> Any:
+    axes: list[tuple[int, int]] = []  # length, step; those walked with one step are one
+    for n, stride in zip(x.shape, x.strides, strict=True):
+        step = stride // x.itemsize
+        if axes and axes[-1][1] == n * step:
+            n *= axes.pop()[0]
+        if n != 1:
+            axes.append((n, step))
+    if len(axes) > 3:
+        return NotImplemented
+    (_, step0), (n1, step1), (n2, step2) = [(1, 0)] * (3 - len(axes)) + axes
+    sizes = map(np.int64, (x.size, n1, n2, step0, step1, step2))
+    cuda.launcher.flat("rows", f"copy_axes<{WORDS[x.itemsize]}>", x.size, out, x, *sizes)
     return None
 
 
