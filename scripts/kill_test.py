@@ -83,7 +83,7 @@ class Bench:
         device = "cuda:0" if case.device == "emulated" else case.device
         return (
             self.data, "--target", "y", "--hidden", "16,8", "--epochs", epochs, "--batch-size", 32, "--validation", "0.3",
-            "--device", device, "--checkpoint-every", 0, "--out", out, *case.words,
+            "--device", device, "--checkpoint-every", 0, "--no-report", "--out", out, *case.words,
         )  # fmt: skip
 
     def whole(self, case: Case, out: Path, epochs: int) -> float:

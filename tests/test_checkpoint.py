@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make, missing
+from conftest import emulated_cuda, make, missing
 
 from gpunet import nn, optim
-from gpunet.data import toys
+from gpunet.data import Csr, toys
 from gpunet.errors import ConfigError, FormatError, RunError
 from gpunet.optim.schedules import SCHEDULES
 from gpunet.train import Callback, Checkpoint, Trainer, checkpoint
@@ -87,6 +87,10 @@ RUNS: dict[str, Any] = {
     "accumulate":     (lambda: optim.AdamW(lr=0.01), {"accumulate": 3}),
     "no shuffle":     (lambda: optim.AdamW(lr=0.01), {"shuffle": False, "drop_last": True}),
     "patience":       (lambda: optim.SGD(lr=1e-6), {"patience": 3}),
+    "min_delta":      (lambda: optim.AdamW(lr=0.002), {"patience": 3, "min_delta": 0.02, "monitor": "val_loss"}),
+    "ties":           (lambda: optim.AdamW(lr=0.01), {"ties": "last", "measure_train": False}),
+    "dropout":        (lambda: optim.AdamW(lr=0.01), {"dropout_schedule": "flat_cos"}),
+    "several dropouts": (lambda: optim.AdamW(lr=0.01), {"dropout_schedule": "cosine", "average": 0.9, "accumulate": 2}),
     "no validation":  (lambda: optim.AdamW(lr=0.01), {"validation": None}),
     "last weights":   (lambda: optim.AdamW(lr=0.01), {"restore_best": False, "average": 0.9}),
 }
@@ -104,6 +108,122 @@ def test_resumed_is_never_interrupted(tmp_path: Path, name: str) -> None:
     assert resumed == whole
     again = cut_off_at([], tmp_path / "a.ckpt", lambda: made(make_optimizer()), **fit)
     assert again == whole, "a finished run is not trained on"
+
+
+def settled() -> Trainer:
+    """A net whose first weights are drawn by the data."""
+    ramps = nn.Columns(2, embedding={"frequencies": 3, "width": 3}, piecewise={"bins": 4, "width": 2})
+    net = nn.Sequential(ramps, nn.NTKLinear(10, 12, init="data"), nn.SELU(), nn.Dropout(0.1), nn.NTKLinear(12, 3, init="data"))
+    return Trainer(net, "cross_entropy", optim.AdamW(lr=0.02), device="cpu", seed=3)
+
+
+def test_layers_settled_by_the_data_resume(tmp_path: Path) -> None:
+    trainer = settled()
+    whole = outcome(trainer, trainer.fit((X, Y), **FIT))
+    assert cut_off_at(MOMENTS, tmp_path / "a.ckpt", settled) == whole
+    state, _ = checkpoint.read(tmp_path / "a.ckpt")
+    assert [int(v) for n, v in state["model"].items() if n.endswith("settled")] == [1, 1, 1]
+
+
+def test_sparse_rows_resume(tmp_path: Path) -> None:
+    dense = np.where(np.random.default_rng(0).random((203, 9)) < 0.7, 0, 1.5)
+    rows, columns = np.nonzero(dense)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=203))])
+    x = Csr(dense[rows, columns], columns, starts, 9)
+
+    def maker() -> Trainer:
+        return Trainer(nn.MLP(9, 8, 3, dropout=0.2), optimizer=optim.AdamW(lr=0.02), device="cpu", seed=3)
+
+    def fit(trainer: Trainer, x: Any, **how: Any) -> Any:
+        return trainer.fit((x, Y), **FIT | {"validation": (dense[:40], Y[:40])}, **how)
+
+    trainer = maker()
+    whole = outcome(trainer, fit(trainer, x))
+    with pytest.raises(CutOff):
+        fit(maker(), x, callbacks=[At("on_chunk_begin", 17)], checkpoint=Eager(tmp_path / "a.ckpt"))
+    other = Csr(x.values, (x.columns + 1) % 9, x.starts, 9)
+    with pytest.raises(ConfigError, match=r"data\.train: was"):
+        fit(maker(), other, checkpoint=tmp_path / "a.ckpt", resume=True)
+    trainer = maker()
+    assert outcome(trainer, fit(trainer, x, checkpoint=tmp_path / "a.ckpt", resume=True)) == whole
+
+
+def test_micro_batches_stay_as_they_were_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Trainer._loss
+
+    def too_many(self: Trainer, x: Any, y: Any, weight: Any) -> Any:
+        if self.step >= 5 and len(x) > 8:
+            raise MemoryError("planted")
+        return plain(self, x, y, weight)
+
+    def maker() -> Trainer:
+        return made(norm=None, compile=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_loss", too_many)
+        trainer = maker()
+        whole = outcome(trainer, trainer.fit((X, Y), **FIT))
+        with pytest.raises(CutOff):
+            maker().fit((X, Y), **FIT, callbacks=[At("on_chunk_end", 17)], checkpoint=Eager(tmp_path / "a.ckpt"))
+    state, _ = checkpoint.read(tmp_path / "a.ckpt")
+    assert state["accumulate"] == 2 and state["made_with"]["options"]["accumulate"] == 1
+    trainer = maker()  # with memory for all: the same bits only as it was halved before
+    assert outcome(trainer, trainer.fit((X, Y), **FIT, checkpoint=tmp_path / "a.ckpt", resume=True)) == whole
+
+
+def test_streamed_data_resume_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing("emulated"):
+        pytest.skip(str(missing("emulated")))
+    monkeypatch.setattr("gpunet.data.batches.STAGE_BYTES", 3 * 16 * 16)  # three batches at once
+    monkeypatch.setattr("gpunet.train.trainer.CHUNK_SECONDS", 1e-9)  # a step a chunk
+    streams = []
+
+    def maker(free: int = 1000) -> Trainer:
+        device = make("emulated")
+        device._device.mem_info = free, 1 << 30
+        streams.append(device.xp.counts)
+        return made(optim.Adam(lr=0.01, schedule="one_cycle"), device=device)
+
+    fit = {"epochs": 2}
+    trainer = maker(free=1 << 30)
+    whole = outcome(trainer, trainer.fit((X, Y), **FIT | fit))
+    moments = [("on_chunk_end", 2), ("on_chunk_end", 3), ("on_chunk_begin", 7), ("on_epoch_end", 10), ("on_chunk_end", 15)]
+    assert cut_off_at(moments, tmp_path / "a.ckpt", maker, **fit) == whole
+    assert streams[0]["copies beside the work"] == 0 and all(n["copies beside the work"] for n in streams[1:-1])
+
+
+def test_what_autotune_chose_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing("emulated"):
+        pytest.skip(str(missing("emulated")))
+    monkeypatch.setattr("gpunet.devices.cuda_kernels.SMALL_PRODUCT", 0)
+    devices, fit = [], {"epochs": 2, "batch_size": 54}
+
+    def maker() -> Trainer:
+        devices.append(emulated_cuda(orders=()))
+        return Trainer(nn.MLP(2, 12, 3), device=devices[-1], seed=3, autotune=True, precision="tf32")
+
+    with pytest.raises(CutOff):
+        maker().fit((X, Y), **FIT | fit, callbacks=[At("on_epoch_begin", 3)], checkpoint=Eager(tmp_path / "a.ckpt"))
+    maker().fit((X, Y), **FIT | fit, checkpoint=tmp_path / "a.ckpt", resume=True)
+    first, again = devices
+    assert first.xp.counts["timed events"] > 0 and again.xp.counts["timed events"] == 0
+    assert again.choices() == first.choices() != {}
+    for name, value in (("precision", "float32"), ("autotune", False)):
+        how = {"autotune": True, "precision": "tf32", name: value}
+        with pytest.raises(ConfigError, match=f"options.{name}: was"):
+            Trainer(nn.MLP(2, 12, 3), device=emulated_cuda(orders=()), seed=3, **how).fit(
+                (X, Y), **FIT | fit, checkpoint=tmp_path / "a.ckpt", resume=True
+            )
+
+
+def test_evaluate_after_an_interruption(tmp_path: Path) -> None:
+    class Interrupt(Callback):
+        def on_epoch_end(self, trainer: Any, epoch: int, logs: Any) -> None:
+            trainer.stop("interrupted")
+
+    trainer = made()
+    assert trainer.fit((X, Y), **FIT, callbacks=[Interrupt()]).stopped == "interrupted"
+    assert trainer.evaluate((X, Y))["loss"] > 0 and trainer.predict(X).shape == (203, 3)
 
 
 def test_lbfgs_resumes(tmp_path: Path) -> None:
@@ -271,6 +391,9 @@ def test_what_changed_is_said_and_refused_unless_forced(tmp_path: Path, monkeypa
         (lambda: made(), (X, Y), {"epochs": 7}, "options.epochs: was 5, is 7"),
         (lambda: made(), (X, Y), {"batch_size": 20}, "options.batch_size: was 16, is 20"),
         (lambda: made(), (X, Y), {"patience": 2}, "options.patience: was None, is 2"),
+        (lambda: made(), (X, Y), {"ties": "last"}, "options.ties: was loss, is last"),
+        (lambda: made(), (X, Y), {"min_delta": 0.1}, "options.min_delta: was 0.0, is 0.1"),
+        (lambda: made(), (X, Y), {"dropout_schedule": "cosine"}, "options.dropout_schedule: was None, is {"),
         (lambda: made(optim.AdamW(lr=0.03)), (X, Y), {}, "optimizer.settings.lr: was 0.02, is 0.03"),
         (lambda: made(dropout=0.3), (X, Y), {}, "Dropout(rate=0.2), is Dropout(rate=0.3)"),
     ]

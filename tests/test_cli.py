@@ -24,7 +24,7 @@ from gpunet.cli.main import COMMANDS, main
 from gpunet.devices import environment
 
 RUN = ["best.gpunet", "last.ckpt", "config.yaml", "env.json", "log.txt", "metrics.csv", "metrics.jsonl", "summary.json"]
-QUICK = ("--epochs", "2", "--hidden", "4")
+QUICK = ("--epochs", "2", "--hidden", "4", "--no-report")
 
 
 class Result(NamedTuple):
@@ -114,7 +114,7 @@ def shelter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_digits() -> None:
-    done = run("digits", "--epochs", 3, "--hidden", "32", "--json")
+    done = run("digits", "--epochs", 3, "--hidden", "32", "--json", "--no-report")
     summary, folder = done.json, Path("runs/digits-1")
     assert done.code == 0 and done.out.count("\n") == 1, "one JSON object and nothing else on stdout"
     assert {"model", "test.accuracy", "test.loss", "best_epoch", "stopped", "seconds"} <= summary.keys()

@@ -25,7 +25,7 @@ from gpunet.devices import environment
 from gpunet.errors import ConfigError, GpunetError, RunError
 from gpunet.train import checkpoint
 
-QUICK = ("--epochs", "3", "--hidden", "4", "-q")
+QUICK = ("--epochs", "3", "--hidden", "4", "-q", "--no-report")
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +151,7 @@ def test_made_up_configurations(tmp_path_factory: pytest.TempPathFactory, text: 
 
 
 def test_what_a_run_leaves(data: str) -> None:
-    done = run(data, "--target", "animal", "--epochs", "4", "--hidden", "4", "--json")
+    done = run(data, "--target", "animal", "--epochs", "4", "--hidden", "4", "--json", "--no-report")
     folder = Path("runs/animals-1")
     assert done.code == 0 and sorted(os.listdir(folder)) == sorted(RUN)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -277,7 +277,7 @@ def interrupted(*words: Any, number: int = signal.SIGINT) -> tuple[int, str, str
 
 @pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
 def test_interrupted_then_resumed_without_a_name(data: str, number: int, code: int, word: str) -> None:
-    words = (data, "--target", "animal", "--epochs", "900", "--patience", "890", "--hidden", "4")
+    words = (data, "--target", "animal", "--epochs", "900", "--patience", "890", "--hidden", "4", "--no-report")
     found = interrupted(*words, "--json", number=number)
     assert found[0] == code and json.loads(found[1])["stopped"] == word
     assert "Go on with  gpunet-train resume runs/animals-1" in found[2]

@@ -214,6 +214,8 @@ KEYS: dict[str, Key] = {
                                 "Seconds between two checkpoints at least; saving takes 1 % of the time at most."),
     "run.tensorboard":      Key("--tensorboard/--no-tensorboard", "", switch, False, "",
                                 "Write TensorBoard event files too."),
+    "run.report":           Key("--report/--no-report", "", switch, True, "",
+                                "Draw plots/ and report.html at the end, where gpunet[plot] is installed."),
 }
 # fmt: on
 SECTIONS = tuple(dict.fromkeys(name.split(".")[0] for name in KEYS))

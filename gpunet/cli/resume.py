@@ -37,7 +37,7 @@ def command(
     show = Show(as_json, quiet, verbose)
     with rundir.RunDirectory(path, quiet=quiet) as directory:
         _, about = checkpoint.read(path / rundir.LAST)
-        settings = _settings(about, assignments, data, path)
+        settings = settings_of(about, assignments, data, path)
         if not assignments and not force and _finished(path):
             found = json.loads((path / "summary.json").read_text())
             directory.say(f"{path}: finished already, after {found['epochs']} epochs")
@@ -47,7 +47,7 @@ def command(
         return train(read(settings), settings, directory, show, resume="force" if force else True)
 
 
-def _settings(about: dict[str, Any], assignments: tuple[str, ...], data: str | None, path: Path) -> dict[str, Any]:
+def settings_of(about: dict[str, Any], assignments: tuple[str, ...], data: str | None, path: Path) -> dict[str, Any]:
     """The run's configuration; its data where they are seen from here."""
     saved = about.get("config")
     if not isinstance(saved, dict) or set(saved) != set(config.KEYS):

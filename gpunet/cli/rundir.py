@@ -37,6 +37,7 @@ class RunDirectory:
     | metrics.jsonl | a line an epoch, with the learning rate and times                             |
     | best.gpunet   | whenever the state is saved and a better epoch has come                       |
     | summary.json  | at the end                                                                    |
+    | report.html   | after it, with plots/, where the packages for them are installed              |
 
     Files are written beside and renamed; the three that grow are appended to a line at a time, and a resumed run first
     cuts them back to the epochs that its checkpoint knows.
@@ -150,6 +151,18 @@ class RunDirectory:
         found = summary(run, self.path / BEST)
         self.put("summary.json", to_json(found, indent=1) + "\n")
         return found
+
+    def draw(self, run: Run) -> Path | None:
+        """plots/ and report.html, which is returned; None, and why in log.txt, where there can be none."""
+        from ..errors import GpunetError
+        from .plot import write_report
+
+        try:
+            with self._writing("report.html"):
+                return write_report(run, self.path, tell=lambda line: self.say(line, shown=False))
+        except GpunetError as error:  # the run is whole without it
+            self.say(f"no report.html: {error}")
+            return None
 
     # ------------------------------------------------------------------ writing
 

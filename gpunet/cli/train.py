@@ -12,6 +12,8 @@ from ..errors import ConfigError
 from . import config, source
 from .rundir import BEST, LAST, RunDirectory, to_json
 
+ASKED_TO_END = {"interrupted": 130, "terminated": 143}  # and the exit code of each
+
 
 def _options(command: Any) -> Any:
     """An option for each key of the configuration that has one; values are checked all together, in config.py."""
@@ -58,8 +60,8 @@ def command(data: str | None, file: str | None, assignments: tuple[str, ...], ou
     folder of them, or the word "digits". "-" is stdin.
 
     Flags go before --set, --set before --config. Progress goes to stderr, results to stdout. The run directory holds
-    best.gpunet (the model), last.ckpt (to resume from), config.yaml, metrics.csv, metrics.jsonl, summary.json, env.json
-    and log.txt.
+    best.gpunet (the model), last.ckpt (to resume from), config.yaml, metrics.csv, metrics.jsonl, summary.json, env.json,
+    log.txt, and with gpunet[plot] report.html and plots/.
     """
     resolved = config.resolve(file, assignments, {**options, config.parameter("data.path"): data})
     if resolved["data.path"] is None:
@@ -152,7 +154,13 @@ def train(dataset: Any, settings: dict[str, Any], directory: RunDirectory, show:
         )  # fmt: skip
     found = directory.finish(run)
     tell(found, directory, settings["data.path"], show)
-    return {"interrupted": 130, "terminated": 143}.get(found["stopped"], 0)
+    if found["stopped"] in ASKED_TO_END:  # who waits for the end of a run does not wait for pictures of half of it
+        return ASKED_TO_END[found["stopped"]]
+    if settings["run.report"]:
+        page = directory.draw(run)
+        if page is not None and not show.as_json:
+            click.echo(f"report {page}")
+    return 0
 
 
 def announce(say: Any, dataset: Any, data: Any, trainer: Any, chosen: Any) -> None:
@@ -191,7 +199,7 @@ def tell(found: dict[str, Any], directory: RunDirectory, data: str, show: Show) 
     test = [f"{name.removeprefix('test.')} {value:.4f}" for name, value in found.items() if name.startswith("test.")]
     if test:
         directory.say(f"test {'   '.join(test)}", shown=False)
-    if found["stopped"] in ("interrupted", "terminated"):
+    if found["stopped"] in ASKED_TO_END:
         kept = f"{BEST} has the weights of its best epoch so far" if found["best_epoch"] else "no epoch was finished"
         directory.say(f"{found['stopped']}: {kept}. Go on with  gpunet-train resume {directory.path}", shown=True)
     if show.as_json:

@@ -210,6 +210,9 @@ class Streamed(Batches):
                 pairs.append((stage.value[start : start + len(rows)], pinned[: len(rows)]))
         return self.device.send(pairs)
 
+    def content(self) -> list[npt.NDArray[Any] | None]:
+        return self._host
+
     def some(self, rows: npt.NDArray[np.int64]) -> Tensor:
         assert self._host[0] is not None
         return Tensor(self.device.upload(self._host[0][rows]), self.device)

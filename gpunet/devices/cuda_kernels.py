@@ -200,7 +200,8 @@ def _small_product(
     cuda.launcher.launch(
         "products", f"product<{side}, {turns}, gpunet::{end}>", grid, (THREADS,),
         out, out if second is None else second, x, y, x if third is None else third, *map(np.int32, (m, n, k)),
-        np.int64(ld_x), np.int64(ld_y), *map(np.int64, to_next), np.int64(n if end.startswith("Forward") and stack > 1 else 0), np.float32(alpha),
+        np.int64(ld_x), np.int64(ld_y), *map(np.int64, to_next),
+        np.int64(n if end.startswith("Forward") and stack > 1 else 0), np.float32(alpha),
     )  # fmt: skip
     return True
 
