@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from gpunet import ops, rng
 from gpunet.engine import Tensor
-from gpunet.ops.classify import softmax_cross_entropy_both
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -346,7 +345,7 @@ for e in (0.0, 0.1):
     row("softmax_cross_entropy_vjp", lambda g, z, t, e=e: ops.softmax_cross_entropy_vjp(g, z, t, smoothing=e),
                                      lambda g, z, t, e=e: (_softmax(z) - _target(z, t, e)) * g[:, None],
                                      "real real index3", WEIGHTED, tolerance=4, note=f"{e}")
-    row("softmax_cross_entropy_both", lambda g, z, t, e=e: softmax_cross_entropy_both(g, z, t, smoothing=e),
+    row("softmax_cross_entropy_both", lambda g, z, t, e=e: ops.softmax_cross_entropy_both(g, z, t, smoothing=e),
                                       lambda g, z, t, e=e: (_entropy(z, t, e), (_softmax(z) - _target(z, t, e)) * g[:, None]),
                                       "real real index3", WEIGHTED, tolerance=4, note=f"{e}")
 row("batch_norm", lambda *xs: ops.batch_norm(*xs, eps=1e-3),

@@ -11,15 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fibers
 import hypothesis
 import numpy as np
 import pytest
+from conftest import emulated_cuda
 from hypothesis import given
 from hypothesis import strategies as st
 
 import gpunet
 from gpunet import losses, metrics, nn, presets
 from gpunet.data import Table
+from gpunet.devices import select
 from gpunet.errors import ConfigError, DataError, GpunetError, ShapeError
 from gpunet.estimators import NotFittedError
 from gpunet.estimators.calibrate import temperature
@@ -860,3 +863,18 @@ def test_ensembles_in_ops() -> None:
     for make in (lambda: nn.Ensemble(), lambda: nn.Ensemble(nets[0], average="mean"), lambda: nn.Temperature(0)):
         with pytest.raises(ConfigError):
             make()
+
+
+# ---------------------------------------------------------------- another device
+
+
+@pytest.mark.skipif(fibers.missing() is not None, reason=f"csrc/*.cu cannot be built for the host: {fibers.missing()}")
+@pytest.mark.parametrize("how", [{"n_ensemble": 1}, {"n_ensemble": 2, "cv": 1}, {"cv": 2}], ids=str)
+def test_on_a_gpu(how: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All parts of the model are there, also those that were put around the nets after training."""
+    cuda = emulated_cuda(orders=())
+    monkeypatch.setitem(select._opened, "cuda:0", cuda)
+    x, y = np.random.default_rng(0).normal(size=(90, 3)), np.arange(90) % 2
+    made = gpunet.MLPClassifier(device="cuda:0", max_iter=2, **how).fit(x, y)
+    assert made.model_.net.device is cuda
+    assert copy.deepcopy(made).predict_proba(x).tobytes() == made.predict_proba(x).tobytes()

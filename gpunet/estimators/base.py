@@ -296,11 +296,14 @@ class MLP(BaseEstimator):
         nets = [self._joined([trainer.model for trainer in fold]) for fold in folds]
         self.temperature_ = self._temperature(nets, judges)
         if self.temperature_ is not None:
-            nets = [nn.Sequential(copy.deepcopy(net), nn.Temperature(self.temperature_)) for net in nets]
+            nets = [self._cooled(net, self.temperature_) for net in nets]
         self.model_ = Model(self._joined(nets), self.encoder_, self.target_, info=self._info())
         self.histories_ = [trainer.history for trainer in self._trainers]
         self.history_ = self.histories_[0]
         self.n_iter_ = max(history.epochs for history in self.histories_)
+
+    def _cooled(self, net: nn.Module, temperature: float) -> nn.Module:
+        return nn.Sequential(copy.deepcopy(net), nn.Temperature(temperature)).to(net.device)
 
     def _joined(self, nets: list[nn.Module]) -> nn.Module:
         if len(nets) == 1:

@@ -7,7 +7,6 @@ from functools import partial
 
 from .. import ops
 from ..engine import Edge, Node, Op
-from ..ops.classify import softmax_cross_entropy_both
 from .trace import Graph
 
 
@@ -30,7 +29,7 @@ def _join_gathers(graph: Graph) -> None:
 
 def _join_cross_entropies(graph: Graph) -> None:
     """The loss and its gradient, where the device does both in one pass."""
-    if graph.device is None or softmax_cross_entropy_both.kernel not in graph.device.kernels:
+    if graph.device is None or ops.softmax_cross_entropy_both.kernel not in graph.device.kernels:
         return
     values = {n.inputs: n for n in graph.nodes if n.op is ops.softmax_cross_entropy}
     for gradient in [n for n in graph.nodes if n.op is ops.softmax_cross_entropy_vjp]:
@@ -39,7 +38,7 @@ def _join_cross_entropies(graph: Graph) -> None:
             continue
         at = graph.nodes.index(value)
         if g[0].op is None or g[0] in graph.nodes[:at]:
-            _put(graph, softmax_cross_entropy_both, gradient.inputs, at=value, of=[value, gradient])
+            _put(graph, ops.softmax_cross_entropy_both, gradient.inputs, at=value, of=[value, gradient])
 
 
 def _put(graph: Graph, op: Op, inputs: tuple[Edge | None, ...], *, at: Node, of: Sequence[Node]) -> None:

@@ -215,7 +215,8 @@ class Module:
 
     @property
     def device(self) -> Device:
-        return self._device or select.device("cpu")
+        found = (module._device for _, module in self.modules() if module._device is not None)
+        return self._device or next(found, None) or select.device("cpu")  # a new container is where its parts are
 
     @property
     def training(self) -> bool:
