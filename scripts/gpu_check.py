@@ -185,7 +185,9 @@ def exercise(device: Device) -> None:
     a, b = (tensor(random.normal(size=(7, 1023)), device=device, requires_grad=True) for _ in "ab")
     made = ops.where(a > b, ops.sin(a) * b, ops.clip(b, low=-1.0, high=1.0)) + ops.erf(a) / (1.0 + ops.square(b))
     picked = ops.pad(ops.softmax(made)[1:, ::3], widths=((1, 2), (0, 3)))
-    ops.one_hot(tensor(classes, device=device), n=5)
+    answers = tensor(classes, device=device)
+    losses.cross_entropy(tensor(values, device=device, requires_grad=True), answers).backward()
+    ops.one_hot(answers, n=5)
     ops.sum(ops.concat([picked, ops.log(1.0 + ops.exp(picked))], axis=1)).backward()
     device.synchronize()
 
