@@ -175,6 +175,7 @@ def exercise(device: Device) -> None:
         (nn.Sequential(nn.Maxout(13, 9), nn.SiLU(), nn.Linear(9, 5)), x, values, "huber", "sgd"),
         (nn.MLP(13, 17, 5, activation="selu"), x, values, "mse", "lion"),
         (table, codes, values, "mae", "adagrad"),
+        (nn.Sequential(nn.PeriodicEmbedding(13), nn.Linear(52, 5)), x, values, "mse", "adam"),
     ]
     for net, rows, targets, loss, rule in work:
         recipe = optim.get(rule)(lr=1e-3, clip_norm=1.0, clip_value=0.5, schedule="cosine")

@@ -236,8 +236,14 @@ def linear(cuda: CUDA, out: Any, x: Any, w: Any, b: Any, *, act: str, alpha: flo
 
 def linear_keep(cuda: CUDA, out: Any, z: Any, x: Any, w: Any, b: Any, *, act: str, alpha: float) -> Any:
     """The activation is a pass of its own: cuBLASLt's RELU makes 0 of NaN, which would hide a diverged net."""
-    if not is_float(out, z, b) or b.ndim != 1:
+    if not is_float(out, z, b):
         return NotImplemented
+    if b.ndim == 2:  # a stack of nets
+        if matmul(cuda, z, x, w) is NotImplemented:
+            return NotImplemented
+        sizes = map(np.int64, (z.size, z.size // max(len(b), 1), b.shape[1]))
+        cuda.launcher.flat("places", f"add_biases<{c_name(z)}>", z.size, z, b, *sizes)
+        return None if act == "identity" and z is out else activation(cuda, out, z, act=act, alpha=alpha)
     if _small_product(cuda, out, x, w, f"Forward<gpunet::act::{act}>", z, b, alpha):
         return None
     if cuda.products.matmul(z, x, w, bias=b):
@@ -249,12 +255,14 @@ def linear_keep(cuda: CUDA, out: Any, z: Any, x: Any, w: Any, b: Any, *, act: st
 
 
 def linear_dw(cuda: CUDA, dw: Any, db: Any, x: Any, g: Any) -> Any:
-    if not is_float(dw, db, g) or g.ndim != 2:
+    if not is_float(dw, db, g):
         return NotImplemented
     turned = x.swapaxes(-1, -2)
-    if _small_product(cuda, dw, turned, g, "ColumnSums", db) or cuda.products.matmul(dw, turned, g, column_sums=db):
+    if g.ndim == 2 and (
+        _small_product(cuda, dw, turned, g, "ColumnSums", db) or cuda.products.matmul(dw, turned, g, column_sums=db)
+    ):
         return None
-    if not cuda.products.matmul(dw, turned, g):
+    if matmul(cuda, dw, turned, g) is NotImplemented:
         return NotImplemented
     return reduce(cuda, db, g, join="Sum", axis=-2)
 
@@ -471,10 +479,29 @@ def _copy_into(cuda: CUDA, out: Any, out_row: int, x: Any, x_row: int, x_step: i
 
 def copy(cuda: CUDA, out: Any, x: Any) -> Any:
     layout = _layout(x.shape, [x])
-    if layout is None or out.dtype != x.dtype or x.itemsize not in WORDS or not out.flags.c_contiguous:
+    if out.dtype != x.dtype or x.itemsize not in WORDS or not out.flags.c_contiguous:
         return NotImplemented
+    if layout is None:
+        return _copy_turned(cuda, out, x)
     width, ((row, step),) = layout
     _copy_into(cuda, out, width, x, row, step, width)
+    return None
+
+
+def _copy_turned(cuda: CUDA, out: Any, x: Any) -> Any:
+    """Three groups of axes, each walked with one stride."""
+    axes: list[tuple[int, int]] = []
+    for n, stride in zip(x.shape, x.strides, strict=True):
+        if n == 1:
+            continue
+        if axes and axes[-1][1] == n * stride:
+            n *= axes.pop()[0]
+        axes.append((n, stride))
+    if len(axes) > 3:
+        return NotImplemented
+    axes = [(1, 0)] * (3 - len(axes)) + axes
+    sizes = x.size, axes[1][0], axes[2][0], *(stride // x.itemsize for _, stride in axes)
+    cuda.launcher.flat("places", f"laid_out<{WORDS[x.itemsize]}>", x.size, out, x, *map(np.int64, sizes))
     return None
 
 
