@@ -1,4 +1,4 @@
-// Places on CUDA: where the largest number stands, and an array put into a larger one.
+// Places on CUDA: where the largest number stands, an array put into a larger one, each net's bias in a stack of nets.
 #include "device.h"
 
 namespace gpunet {
@@ -54,8 +54,16 @@ __global__ void place(W* out, const W* x, W fill, long long size, long long n1, 
   }
 }
 
+// z [nets][..][cols] += bias [nets][cols]; `each` elements of z belong to a net.
+template <class T>
+__global__ void add_biases(T* z, const T* bias, long long size, long long each, long long cols, const Control* control) {
+  if (stopped(control)) return;
+  for (long long k = first_one(); k < size; k += all_threads()) z[k] += bias[k / each * cols + k % cols];
+}
+
 }  // namespace gpunet
 
+GPUNET_KERNEL(gpunet::add_biases<float>) GPUNET_KERNEL(gpunet::add_biases<double>)
 GPUNET_KERNEL(gpunet::argmax<float>) GPUNET_KERNEL(gpunet::argmax<double>)
 GPUNET_KERNEL(gpunet::argmax<int>) GPUNET_KERNEL(gpunet::argmax<long long>)
 GPUNET_KERNEL(gpunet::place<unsigned char>) GPUNET_KERNEL(gpunet::place<unsigned>) GPUNET_KERNEL(gpunet::place<long long>)

@@ -187,6 +187,8 @@ def exercise(device: Device) -> None:
     made = ops.where(a > b, ops.sin(a) * b, ops.clip(b, low=-1.0, high=1.0)) + ops.erf(a) / (1.0 + ops.square(b))
     picked = ops.pad(ops.softmax(made)[1:, ::3], widths=((1, 2), (0, 3)))
     ops.one_hot(tensor(classes, device=device), n=5)
+    stack = [tensor(random.normal(size=s), device=device, requires_grad=True) for s in ((3, 7, 5), (3, 5, 9), (3, 9))]
+    ops.sum(ops.linear(*stack, act="tanh")).backward()
     ops.sum(ops.softmax_cross_entropy(a, tensor(classes[:7], device=device))).backward()
     ops.sum(ops.concat([picked, ops.log(1.0 + ops.exp(picked))], axis=1)).backward()
     device.synchronize()

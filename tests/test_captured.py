@@ -291,6 +291,40 @@ def test_the_emulation_sees_rows_that_were_not_waited_for(monkeypatch: pytest.Mo
         fitted(emulated_cuda(orders=()), free=1000)
 
 
+# ---------------------------------------------------------------- stacks of nets, and axes that are turned
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("act", ["relu", "gelu"])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 5, 7, 9), (2, 33, 1, 17)])
+def test_a_stack_of_layers_is_each_of_them(dtype: Any, act: str, shape: tuple[int, ...]) -> None:
+    nets, rows, inputs, outputs = shape
+    random, found = np.random.default_rng(0), []
+    drawn = [random.normal(size=s).astype(dtype) for s in ((nets, rows, inputs), (nets, inputs, outputs), (nets, outputs))]
+    for device in (emulated_cuda(orders=(0, 7)), CPU(native=False)):
+        x, w, b = (tensor(a, device=device, requires_grad=True) for a in drawn)
+        made = ops.linear(x, w, b, act=act)
+        ops.sum(ops.square(made)).backward()
+        found.append([t.numpy() for t in (made, x.grad, w.grad, b.grad)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3 if dtype is np.float32 else 1e-10, atol=1e-4 if dtype is np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8])
+def test_copies_of_turned_axes(dtype: Any) -> None:
+    x, cuda = np.arange(2 * 3 * 5 * 7).astype(dtype).reshape(2, 3, 5, 7), emulated_cuda(orders=(0, 7))
+    there = tensor(x, device=cuda)
+    four = there.value.transpose(0, 2, 1, 3)  # four strides: more than the kernel has
+    assert cuda_kernels.copy(cuda, cuda.empty(four.shape, dtype), four) is NotImplemented
+    for axes in ((1, 0, 2, 3), (3, 0, 1, 2), (2, 3, 0, 1), (0, 1, 3, 2), (0, 3, 1, 2)):
+        out = cuda.empty(x.transpose(axes).shape, dtype)
+        assert cuda_kernels.copy(cuda, out, there.value.transpose(axes)) is None
+        np.testing.assert_array_equal(cuda.download(out), x.transpose(axes))
+    out = cuda.empty((3, 4, 2), dtype)
+    assert cuda_kernels.copy(cuda, out, there.value[::-1, :, 4:0:-1, 3].transpose(1, 2, 0)) is None
+    np.testing.assert_array_equal(cuda.download(out), x[::-1, :, 4:0:-1, 3].transpose(1, 2, 0))
+
+
 # ---------------------------------------------------------------- more than a grid holds
 
 

@@ -869,7 +869,7 @@ def test_ensembles_in_ops() -> None:
 
 
 @pytest.mark.skipif(fibers.missing() is not None, reason=f"csrc/*.cu cannot be built for the host: {fibers.missing()}")
-@pytest.mark.parametrize("how", [{"n_ensemble": 1}, {"n_ensemble": 2, "cv": 1}, {"cv": 2}], ids=str)
+@pytest.mark.parametrize("how", [{"n_ensemble": 1}, {"n_ensemble": 2, "cv": None}, {"cv": 2}], ids=str)
 def test_on_a_gpu(how: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """All parts of the model are there, also those that were put around the nets after training."""
     cuda = emulated_cuda(orders=())

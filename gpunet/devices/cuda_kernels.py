@@ -197,11 +197,11 @@ def _small_product(
     ld_x, ld_y = _steps(x, y, layout)
     turns = ", ".join("true" if along_k else "false" for along_k in layout)
     to_next = (a.strides[0] // a.itemsize if stack > 1 else 0 for a in (x, y))
+    to_next_bias = n if stack > 1 and end.startswith("Forward") else 0
     cuda.launcher.launch(
         "products", f"product<{side}, {turns}, gpunet::{end}>", grid, (THREADS,),
         out, out if second is None else second, x, y, x if third is None else third, *map(np.int32, (m, n, k)),
-        np.int64(ld_x), np.int64(ld_y), *map(np.int64, to_next),
-        np.int64(n if end.startswith("Forward") and stack > 1 else 0), np.float32(alpha),
+        np.int64(ld_x), np.int64(ld_y), *map(np.int64, (*to_next, to_next_bias)), np.float32(alpha),
     )  # fmt: skip
     return True
 
@@ -241,8 +241,12 @@ def linear_keep(cuda: CUDA, out: Any, z: Any, x: Any, w: Any, b: Any, *, act: st
         return NotImplemented
     if _small_product(cuda, out, x, w, f"Forward<gpunet::act::{act}>", z, b, alpha):
         return None
-    if b.ndim != 1:
-        return NotImplemented
+    if b.ndim == 2:  # a stack of layers
+        if not cuda.products.matmul(z, x, w):
+            return NotImplemented
+        sizes = map(np.int64, (z.size, z.size // max(len(b), 1), b.shape[1]))
+        cuda.launcher.flat("places", f"add_biases<{c_name(z)}>", z.size, z, b, *sizes)
+        return None if act == "identity" and z is out else activation(cuda, out, z, act=act, alpha=alpha)
     if cuda.products.matmul(z, x, w, bias=b):
         return None if act == "identity" and z is out else activation(cuda, out, z, act=act, alpha=alpha)
     if not cuda.products.matmul(z, x, w):

@@ -31,7 +31,8 @@ __all__ = [
     "linear_dw", "linear_dz", "linear_keep", "lion", "log", "log_softmax", "logsumexp", "lt", "matmul", "max", "maximum",
     "mean", "min", "minimum", "mish", "mod", "mul", "nadam", "ne", "neg", "one_hot", "pack", "pad", "pick", "pow",
     "relu", "reshape", "rmsprop", "same", "scatter_add", "selu", "sgd", "sigmoid", "sign", "silu", "sin", "slice",
-    "slice_rows", "softmax", "softmax_cross_entropy", "softmax_cross_entropy_both", "softmax_cross_entropy_vjp", "softplus", "split", "sqrt",
+    "slice_rows", "softmax", "softmax_cross_entropy", "softmax_cross_entropy_both",
+    "softmax_cross_entropy_vjp", "softplus", "split", "sqrt",
     "square", "stack", "stop_gradient", "sub", "sum", "sum_to", "swap_last", "tanh", "transpose", "unpack", "var",
     "where",
 ]
