@@ -90,21 +90,31 @@ def _is_text(kind: Any) -> bool:
 
 
 def numbers(column: Any) -> npt.NDArray[np.float64]:
-    """float64 with NaN for null, of a column of integers or floats: by its buffers, for pyarrow's own way imports pandas."""
+    """float64 with NaN for null, of a column of integers or floats."""
+    parts = [values(chunk) for chunk in column.chunks]
+    if len(parts) == 1 and parts[0][0].dtype == np.float64 and parts[0][1] is None:
+        return parts[0][0]
     out, at = np.empty(len(column)), 0
-    for chunk in column.chunks:
-        part = out[at : at + len(chunk)]
-        if chunk.null_count == len(chunk):
-            part.fill(np.nan)
-        else:
-            valid, values = chunk.buffers()
-            dtype = np.dtype(chunk.type.to_pandas_dtype())
-            part[:] = np.frombuffer(values, dtype, len(chunk), chunk.offset * dtype.itemsize)
-            if chunk.null_count:
-                bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
-                part[bits[chunk.offset : chunk.offset + len(chunk)] == 0] = np.nan
-        at += len(chunk)
+    for part, null in parts:
+        here = out[at : at + len(part)]
+        here[:] = part
+        if null is not None:
+            here[null] = np.nan
+        at += len(part)
     return out
+
+
+def values(array: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    """(a view of the numbers, where they are null), by the buffers: pyarrow's own way to NumPy imports pandas."""
+    if array.null_count == len(array):
+        return np.zeros(len(array)), np.ones(len(array), np.bool_)
+    valid, numbers = array.buffers()
+    dtype = np.dtype(array.type.to_pandas_dtype())
+    found = np.frombuffer(numbers, dtype, len(array), array.offset * dtype.itemsize)
+    if not array.null_count:
+        return found, None
+    bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
+    return found, bits[array.offset : array.offset + len(array)] == 0
 
 
 def _codes(column: Any) -> tuple[list[str], npt.NDArray[Any]]:
@@ -112,7 +122,8 @@ def _codes(column: Any) -> tuple[list[str], npt.NDArray[Any]]:
     whole = column.unify_dictionaries().combine_chunks()
     whole = whole.chunk(0) if hasattr(whole, "chunk") else whole
     distinct = [text or "" for text in whole.dictionary.to_pylist()]
-    codes = whole.indices.fill_null(len(distinct)).to_numpy().astype(np.int64, copy=False)
+    codes, null = values(whole.indices)
+    codes = codes.astype(np.int64) if null is None else np.where(null, len(distinct), codes).astype(np.int64)
     if len(codes) and not 0 <= codes.min() <= codes.max() <= len(distinct):  # of a damaged file
         raise ValueError("a dictionary's index is out of range")
     return [*distinct, ""], codes

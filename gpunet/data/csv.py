@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ..errors import ConfigError, DataError, FormatError, ShapeError
 from . import files
-from .arrow import numbers
+from .arrow import numbers, values
 from .files import check_fits, existing, is_packed, read_bytes
 from .sniff import SAMPLE_BYTES, Layout, find_layout, is_blank, records
 from .table import MISSING, Column, Table, default_names, encode
@@ -270,14 +270,14 @@ def _arrow_table(pyarrow: Any, watched: _Watched, layout: Layout, texts: set[int
 
 def _numbers(column: Any) -> npt.NDArray[np.float64] | None:
     """NaN where missing; None if the text itself had another NaN."""
-    values = numbers(column)
-    return values if np.count_nonzero(np.isnan(values)) == column.null_count else None
+    found = numbers(column)
+    return found if np.count_nonzero(np.isnan(found)) == column.null_count else None
 
 
 def _coded(column: Any) -> tuple[list[str], npt.NDArray[Any]]:
     codes = column.unify_dictionaries().combine_chunks()
     codes = codes.chunk(0) if hasattr(codes, "chunk") else codes
-    return codes.dictionary.to_pylist(), codes.indices.to_numpy()
+    return codes.dictionary.to_pylist(), values(codes.indices)[0]
 
 
 class _Odd(Exception):  # noqa: N818
