@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from test_cli import HEAD, NUMBERS, RUN, animals, process, run, table
 
 from gpunet.cli import config, rundir
+from gpunet.data.sparse import Csr
 from gpunet.devices import environment
 from gpunet.errors import ConfigError, GpunetError, RunError
 from gpunet.train import checkpoint
@@ -475,7 +476,8 @@ def test_help_takes_under_a_third_of_a_second() -> None:
     assert min(seconds) < 0.3, seconds
 
 
-def test_libsvm_rows_train_and_are_predicted() -> None:
+def test_libsvm_rows_train_and_are_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Csr, "dense", lambda rows: pytest.fail("sparse rows were made dense"))
     draw = np.random.default_rng(0)
     x = draw.normal(size=(80, 6)) * (draw.random((80, 6)) < 0.4)
     lines = [f"{int(r.sum() > 0)} " + " ".join(f"{i + 1}:{v:.4f}" for i, v in enumerate(r) if v) for r in x]

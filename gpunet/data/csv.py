@@ -26,7 +26,7 @@ from .table import MISSING, Column, Table, default_names, encode
 
 BOM = b"\xef\xbb\xbf"
 BLOCK = 1 << 20
-ARROW_PAYS_FROM = 2 << 20  # bytes; below it, importing pyarrow takes longer than the standard library needs
+ARROW_PAYS_FROM = 1 << 20  # bytes; below it, importing pyarrow takes longer than the standard library needs
 
 
 def read_csv(
