@@ -211,6 +211,7 @@ ODD_FILES = {  # text -> the columns that it holds
     "cr only":            ("a,b\r1,x\r2,y\r",                        {"a": [1, 2], "b": ["x", "y"]}),
     "byte order mark":    ("\ufeffa,b\n1,x\n",                       {"a": [1], "b": ["x"]}),
     "mark and quotes":    ("\ufeff\"a\",b\n1,x\n",                   {"a": [1], "b": ["x"]}),
+    "two marks":          ("\ufeff\n\ufeffa,b\n1,x\n",             {"\ufeffa": [1], "b": ["x"]}),
     "semicolons":         ("a;b\n1,5;x\n2,5;y\n",                    {"a": ["1,5", "2,5"], "b": ["x", "y"]}),
     "tabs":               ("a\tb\n1\tx, y\n",                        {"a": [1], "b": ["x, y"]}),
     "bars":               ("a|b\n1|x\n",                             {"a": [1], "b": ["x"]}),

@@ -209,8 +209,10 @@ def by_arrow(
         return None
     file.seek(0)
     _check_fits(file, size, layout.width)
-    begin = len(head) - len(text.lstrip(b"\r\n"))  # pyarrow would take a blank line for the header
-    columns = _arrow_columns(pyarrow, file, begin, layout)
+    rows = text.lstrip(b"\r\n")  # pyarrow would take a blank line for the header
+    if rows.startswith(BOM):  # a second one is text, and pyarrow would leave it out
+        return None
+    columns = _arrow_columns(pyarrow, file, len(head) - len(rows), layout)
     return None if columns is None else (layout, Body(names if layout.header else None, columns, []))
 
 
