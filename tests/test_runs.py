@@ -355,6 +355,17 @@ def test_the_data_of_a_run_from_stdin(data: str) -> None:
 # ---------------------------------------------------------------- exit codes
 
 
+def test_more_epochs_than_a_schedule_has_room_for(data: str) -> None:
+    done = run(data, "--target", "animal", "--epochs", 10**9, "--no-report")
+    assert done.code == 2 and "steps: a schedule is a table of them" in done.err and not os.listdir("runs")
+
+
+def test_a_checkpoint_is_no_model(data: str) -> None:
+    assert run(data, "--target", "animal", *QUICK).code == 0
+    done = run("inspect", "runs/animals-1/last.ckpt")
+    assert done.code == 3 and "its model is best.gpunet beside it" in done.err
+
+
 def test_every_exit_code(data: str) -> None:
     """DESIGN, section 6; 130 and 143 are above."""
     codes = {
