@@ -425,6 +425,7 @@ BAD_FILES = {
     "binary junk":   (bytes(range(256)) * 4,             "line 1: a zero byte; this is not a text file"),
     "a zero byte":   (b"a,b\n1,2\n3,\x004\n",            "line 3: a zero byte"),
     "latin-1":       ("a,b\r\n1,é\r\n".encode("latin-1"), "line 2: byte 0xe9 is not UTF-8.*iconv"),
+    "half a letter": (b"\xe0",                           "line 1: byte 0xe0 is not UTF-8"),
     "utf-16":        ("a,b\n1,2\n".encode("utf-16"),     "is UTF-16; save it as UTF-8"),
     "an open quote": (b'a,b\n1,2\n3,"4\n5,6\n',          "line 3: a quote is opened in this row and never closed"),
     "all in quotes": (b'"a,b\n1,2\n',                    "line 1: a quote is opened"),

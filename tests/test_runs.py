@@ -497,6 +497,10 @@ def test_libsvm_rows_train_and_are_predicted(monkeypatch: pytest.MonkeyPatch) ->
     Path("t.libsvm").write_text("\n".join(lines) + "\n")
     done = run("t.libsvm", "--epochs", "3", "--hidden", "4")
     assert done.code == 0 and "sparse: " in done.err and "6 columns" in done.err, done.err
+    whole, cut = (("t.libsvm", "--epochs", "5", "--hidden", "4", "-q", "--dropout", "0.1", "--out", name) for name in ("whole", "cut"))
+    assert (run(*whole).code, interrupted(*cut).code, run("resume", "cut", "-q").code) == (0, 130, 0)
+    for name in ("metrics.csv", "best.gpunet"):
+        assert Path("cut", name).read_bytes() == Path("whole", name).read_bytes(), name
     Path("narrow.libsvm").write_text("0 1:1\n1 2:1\n")
     assert len(run("predict", "runs/t-1", "narrow.libsvm").rows) == 3, "columns that are not there are zeros"
     Path("wide.libsvm").write_text("0 9:1\n")
