@@ -20,7 +20,7 @@ from gpunet.devices import sources
 HERE = Path(__file__).parent
 CSRC = sources.find("activations.h").parent
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
-FLAGS = ["-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-fno-gnu-unique", "-Wall", "-Wextra", "-Werror"]
+FLAGS = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-gnu-unique", "-Wall", "-Wextra", "-Werror"]
 HEADERS = '#include "operands.h"\n'  # with which the text of a generated kernel begins
 QUIET = ["-Wno-unknown-pragmas"]  # #pragma unroll
 ORDERS = range(8)
@@ -43,11 +43,12 @@ def missing() -> str | None:
 
 def build(source: Path) -> Path:
     """The library of a .cu file; it is built again only if it, a header or the compiler's flags changed."""
-    return compiled(f"{source.stem}-{digest(source.read_bytes())}.so", "c++", "-shared", str(source))
+    return compiled(f"{source.stem}-{digest(source.read_bytes())}.so", "c++", "-O1", "-shared", str(source))
 
 
 def build_generated(code: str) -> Path:
-    """As `build`, of a kernel's text as NVRTC is given it. The headers it begins with are compiled once for all."""
+    """As `build`, of a kernel's text as NVRTC is given it. There are many, so that the headers they begin with are compiled
+    once for all, and nothing is optimized."""
     headers = sources.with_headers(HEADERS)
     assert code.startswith(headers), f"the text of a generated kernel begins with {HEADERS}"
     header = folder() / f"headers-{digest()}.h"
@@ -56,8 +57,10 @@ def build_generated(code: str) -> Path:
             beside = file.with_suffix(f".{os.getpid()}")
             beside.write_text(text)
             beside.rename(file)
-    compiled(f"{header.name}.gch", "c++-header", str(header))
-    return compiled(f"{file.stem}.so", "c++", "-shared", "-include", str(header), str(file))
+    apart = "-DFIBERS_APART"
+    scheduler = compiled(f"{header.stem}.so", "c++", "-O1", "-shared", str(header))
+    compiled(f"{header.name}.gch", "c++-header", apart, str(header))
+    return compiled(f"{file.stem}.so", "c++", "-shared", apart, "-include", str(header), str(file), "-x", "none", str(scheduler))
 
 
 def digest(text: bytes = b"") -> str:
