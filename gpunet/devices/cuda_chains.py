@@ -51,7 +51,7 @@ FRAME = """\
 
 namespace gpunet {
 
-__global__ void %(name)s(%(arguments)s) {
+__global__ void chain_NAME(%(arguments)s) {
   typedef %(T)s T;
   constexpr int n = kLanes<T>;
   %(before)s
@@ -67,20 +67,31 @@ __global__ void %(name)s(%(arguments)s) {
 
 }  // namespace gpunet
 
-GPUNET_KERNEL(gpunet::%(name)s)
+GPUNET_KERNEL(gpunet::chain_NAME)
 """
 
 
 def chain(cuda: CUDA, *arrays: Any, steps: Sequence[Any], results: Sequence[int], split: int) -> Any:
     """outs and ins; `results` are the values that go to the outs: first come the ins, then what each step makes."""
-    outs, ins = arrays[: len(results)], arrays[len(results) :]
-    types = {a.dtype for a in arrays} - {np.dtype(np.bool_)}
+    outs = arrays[: len(results)]
+    source = written(outs, arrays[len(results) :], steps, results)
+    if source is None:
+        return NotImplemented
+    name, text = source.named()
+    cuda.launcher.texts[name] = text
+    cuda.launcher.flat(name, name, -(-outs[0].size * source.dtype.itemsize // 16), *source.given)
+    return None
+
+
+def written(outs: Sequence[Any], ins: Sequence[Any], steps: Sequence[Any], results: Sequence[int]) -> Source | None:
+    """The kernel for these arrays; None where there can be none."""
+    types = {a.dtype for a in (*outs, *ins)} - {np.dtype(np.bool_)}
     layout = layout_of(outs[0].shape, ins)
     if layout is None or len(types) != 1 or not all(out.flags.c_contiguous for out in outs):
-        return NotImplemented
+        return None
     (dtype,) = types
     if dtype.name not in ("float32", "float64") or not all(step.op.kernel in CHAINED for step in steps):
-        return NotImplemented
+        return None
     source, (cols, places) = Source(dtype), layout
     for i, out in enumerate(outs):
         source.argument(f"{c_name(out)}* out{i}", out)
@@ -91,11 +102,7 @@ def chain(cuda: CUDA, *arrays: Any, steps: Sequence[Any], results: Sequence[int]
         source.step(step)
     for i, value in enumerate(results):
         source.store(i, value)
-    text = source.text("chain_")
-    name = f"chain_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    cuda.launcher.texts[name] = source.text(name)
-    cuda.launcher.flat(name, name, -(-outs[0].size * dtype.itemsize // 16), *source.given)
-    return None
+    return source
 
 
 class Source:
@@ -170,9 +177,12 @@ class Source:
         self.steps.append(f"y{i}.at[lane] = {of};")
         self.stores.append(f"store(out{i}, k, size, y{i});")
 
-    def text(self, name: str) -> str:
-        return FRAME % {
-            "name": name, "T": self.T, "arguments": ", ".join([*self.arguments, "const Control* control"]),
+    def named(self) -> tuple[str, str]:
+        """The kernel's name and text."""
+        text = FRAME % {
+            "T": self.T, "arguments": ", ".join([*self.arguments, "const Control* control"]),
             "before": "\n  ".join(self.before), "reads": "\n    ".join([*self.reads, *self.kept]),
             "steps": "\n      ".join(self.steps), "stores": "\n    ".join(self.stores),
         }  # fmt: skip
+        name = f"chain_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        return name, text.replace("chain_NAME", name)
