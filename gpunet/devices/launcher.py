@@ -13,11 +13,14 @@ WARP = 32
 THREADS = 256  # of a block, where nothing else is said
 MOST_BLOCKS = 4096  # of a flat launch: each thread then goes on, a whole grid further
 OPTIONS = ("--std=c++17",)
-# No contraction in formulas: where one ends in a product and the next begins with a sum, a chain of them would else be
-# rounded once, and not twice as they are one by one. A fused multiply-add stands where a formula asks for one.
-ROUNDED = (*OPTIONS, "--fmad=false")
-FORMULAS = ("elementwise", "activations")
+FORMULAS = ("elementwise", "activations", "chain_")
 GO, BEYOND, INDEX, DONE = range(4)  # of Control, in csrc/device.h
+
+
+def options_of(source: str) -> tuple[str, ...]:
+    """Formulas are compiled as for the CPU, with a fused multiply-add only where one asks for it: else a chain would round
+    once what a product and a sum, each by itself, round twice."""
+    return (*OPTIONS, "--fmad=false") if source.startswith(FORMULAS) else OPTIONS
 
 
 class Launcher:
@@ -47,9 +50,9 @@ class Launcher:
     def _compile(self, source: str, name: str) -> Any:
         text = self.texts.get(source)
         code = sources.inlined(f"{source}.cu") if text is None else sources.with_headers(text)
-        options = ROUNDED if text is not None or source in FORMULAS else OPTIONS
+        how = {"options": options_of(source), "name_expressions": (name,)}
         try:
-            return self._cupy.RawModule(code=code, options=options, name_expressions=(name,)).get_function(name)
+            return self._cupy.RawModule(code=code, **how).get_function(name)
         except MemoryError:
             raise
         except Exception as error:  # NVRTC or its headers are missing in many ways, each with an exception of its own
