@@ -166,9 +166,9 @@ def random_chain(seed: int, dtype: Any) -> Chain:
     return chain
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(6))
 def test_random_chains(cuda: Any, seed: int) -> None:
-    random_chain(seed, FLOATS[seed // 5]).check(cuda)
+    random_chain(seed, FLOATS[seed % 2]).check(cuda)
 
 
 @each_float
@@ -225,10 +225,9 @@ def test_chains_of_nets_and_the_longest(cuda: Any, chain: Any) -> None:
 # ---------------------------------------------------------------- in the compiler's graphs
 
 
-@each_float
 @pytest.mark.parametrize("shape", [(0, 5), (3, 3), (41, 7), (7, 64)])
-def test_captured_uncaptured_and_eager_agree(cuda: Any, shape: tuple[int, ...], dtype: Any) -> None:
-    x, y = (tensor(np.random.default_rng(i).uniform(-2, 2, shape).astype(dtype), device=cuda) for i in range(2))
+def test_captured_uncaptured_and_eager_agree(cuda: Any, shape: tuple[int, ...]) -> None:
+    x, y = (tensor(np.random.default_rng(i).uniform(-2, 2, shape).astype(np.float32), device=cuda) for i in range(2))
 
     def f(x: Any, y: Any) -> tuple[Any, ...]:
         z = everything(x, y[0]) if shape[0] else everything(x, y)

@@ -21,12 +21,12 @@ def find(name: str) -> Path:
     raise DeviceError(f'no csrc file "{name}"; looked in {places}. Reinstall gpunet, or run it from its source tree.')
 
 
-@functools.cache
 def inlined(name: str) -> str:
     """The text of csrc/NAME with its headers in it."""
     return with_headers(find(name).read_text())
 
 
+@functools.cache
 def with_headers(text: str) -> str:
     """A source with its headers in it: whoever caches what is compiled by its text, as CuPy does, sees them too."""
     seen: set[str] = set()
