@@ -315,10 +315,13 @@ def test_integers_as_column_names() -> None:
     assert np.array_equal(made.predict_proba(frame), made.predict_proba(X))
 
 
-def test_pixels_stay_bytes() -> None:
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_pixels_stay_bytes(preset: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (90, 16), np.uint8)
-    made = classifier(preset="classic").fit(pixels, pixels[:, 0] > 127)
+    made = classifier(preset=preset, max_iter=2, n_ensemble=1).fit(pixels, pixels[:, 0] > 127)
     assert made.columns_[0][1] == "pixels"
+    entrances = [m for _, m in made.model_.net.modules() if isinstance(m, nn.Columns)]
+    assert all(m.outputs == 16 for m in entrances)  # as they are: no embedding of each
     assert np.array_equal(made.predict(pixels), made.predict(pixels.astype(int)))
 
 
