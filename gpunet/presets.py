@@ -30,9 +30,9 @@ import numpy as np
 from . import losses, nn, optim
 from .data.table import Table
 from .errors import ConfigError, did_you_mean
-from .tabular import ArrayEncoder, Encoder, RobustEncoder, Target
+from .tabular import ArrayEncoder, Encoder, RobustEncoder, SparseEncoder, Target
 
-AnyEncoder = Encoder | ArrayEncoder
+AnyEncoder = Encoder | ArrayEncoder | SparseEncoder
 Rows = Any  # indices, a slice or a mask, as NumPy takes them; None for all
 
 
@@ -114,6 +114,8 @@ def _table(x: Any) -> Table:
 
 
 def _robust(x: Any, rows: Rows, target: Target, *, one_hot: int | None = 8) -> AnyEncoder:
+    if isinstance(x, np.ndarray) and x.dtype == np.uint8:
+        return ArrayEncoder.fit(x, rows=rows)
     return RobustEncoder.fit(_table(x), rows=rows, one_hot=one_hot)
 
 
@@ -167,7 +169,10 @@ def realmlp_small(
 def _entrance(
     encoder: AnyEncoder, periodic: Mapping[str, Any] | None = None, piecewise: Mapping[str, Any] | None = None
 ) -> nn.Columns:
+    """The columns; embedded each for itself, unless they are many of one kind (pixels, words), of which one tells little."""
     roles = encoder.roles if isinstance(encoder, RobustEncoder) else ["number"] * len(encoder.output_names)
+    if isinstance(encoder, SparseEncoder) or isinstance(encoder, ArrayEncoder) and encoder.pixels:
+        periodic = piecewise = None
     return nn.Columns(
         roles.count("number"), roles.count("mark"), encoder.codes if isinstance(encoder, RobustEncoder) else (),
         embedding=None if periodic is None else dict(periodic),

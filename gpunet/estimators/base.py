@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import numbers
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -220,11 +219,7 @@ class MLP(BaseEstimator):
 
     def _trainer(self, asked: Settings, seed: int, net: nn.Module | None = None) -> Trainer:
         preset, target = asked.preset, _plain(self.target_)
-        shape = dict(asked.net)
-        if isinstance(self.encoder_, SparseEncoder):  # no embeddings of each column, most of which are 0
-            known = inspect.signature(preset.build).parameters
-            shape |= {name: None for name in ("periodic", "piecewise") if name in known}
-        net = net or preset.build(self.encoder_, target, **shape)
+        net = net or preset.build(self.encoder_, target, **asked.net)
         wanted = loss(self, self.target_.task, preset.loss(target))
         if self.alpha:
             wanted = Penalised(wanted, net, self.alpha)
