@@ -172,11 +172,7 @@ class Trainer:
             DivergedError: the loss or a gradient was not finite; the model stays as before that step.
             OutOfMemoryError: one row does not fit, or halves would change the result (batch norm, a full-batch optimizer).
         """
-        keeper = checkpoint if isinstance(checkpoint, Checkpoint) or checkpoint is None else Checkpoint(checkpoint)
-        if resume and keeper is None:
-            raise ConfigError('fit: resume from which file? Give checkpoint="run.ckpt" too')
-        if keeper is not None and not resume and keeper.path.exists():
-            raise ConfigError(f"{keeper.path}: another run's state is there. resume=True goes on with it; or give another name")
+        keeper = _keeper(checkpoint, resume)
         data, held_out = self._load(train, validation)
         batch_size = batch_size(data.rows) if callable(batch_size) else batch_size
         _check_counts(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
@@ -207,13 +203,7 @@ class Trainer:
             if keeper is not None:
                 keeper.save(self)  # before anybody else is told: a run's first file
             self._tell("on_train_begin")
-            while self.history.epochs < epochs:
-                if max_seconds is not None and self.history.epochs and self.seconds > max_seconds:
-                    self.stop("time")
-                if self._stop:
-                    break
-                self.epoch = self.history.epochs + 1
-                self._run_epoch(data, sizes, held_out, shuffle)
+            self._run_epochs(data, sizes, held_out, shuffle, max_seconds)
             if keeper is not None and self._stop:
                 keeper.save(self)
             if self._average is not None and not restore_best:
@@ -303,6 +293,17 @@ class Trainer:
         elif np.asarray(y).dtype.kind in "iu":
             y = np.asarray(y, np.int64)
         return batches(x, y, weight, device=self.device, dtype=self.dtype, seed=self.seed)
+
+    def _run_epochs(
+        self, data: Batches, sizes: list[int], held_out: Batches | None, shuffle: bool, max_seconds: float | None
+    ) -> None:
+        while self.history.epochs < self.epochs:
+            if max_seconds is not None and self.history.epochs and self.seconds > max_seconds:
+                self.stop("time")
+            if self._stop:
+                break
+            self.epoch = self.history.epochs + 1
+            self._run_epoch(data, sizes, held_out, shuffle)
 
     def _run_epoch(self, data: Batches, sizes: list[int], held_out: Batches | None, shuffle: bool) -> None:
         self._tell("on_epoch_begin", self.epoch)
@@ -684,6 +685,15 @@ class _ScheduledDropout:
     def reset(self) -> None:
         for module in self.layers:
             module.level.assign(tensor(module.rate, dtype=np.float64, device=module.level.device))
+
+
+def _keeper(checkpoint: str | os.PathLike[str] | Checkpoint | None, resume: bool | str) -> Checkpoint | None:
+    keeper = checkpoint if isinstance(checkpoint, Checkpoint) or checkpoint is None else Checkpoint(checkpoint)
+    if resume and keeper is None:
+        raise ConfigError('fit: resume from which file? Give checkpoint="run.ckpt" too')
+    if keeper is not None and not resume and keeper.path.exists():
+        raise ConfigError(f"{keeper.path}: another run's state is there. resume=True goes on with it; or give another name")
+    return keeper
 
 
 def _check_counts(**counts: int | None) -> None:
