@@ -209,8 +209,6 @@ class Trainer:
             if self._average is not None and not restore_best:
                 self.restore(self.snapshot())
             self._tell("on_train_end")
-        if self._dropout is not None:
-            self._dropout.reset()
         self.history.stopped = self._stop or "finished"
         self.history.seconds = self.seconds
         self.history.rows_per_second = data.rows * self.history.epochs / max(self.history.seconds, 1e-9)
@@ -254,6 +252,9 @@ class Trainer:
                 self.whole = self.whole and isinstance(error, Exception)  # Ctrl-C may have come anywhere
                 self._tell("on_train_break")
                 raise
+            finally:
+                if self._dropout is not None:
+                    self._dropout.reset()
 
     def _sizes(self, data: Batches, wanted: int | None, accumulate: int, drop_last: bool) -> list[int]:
         """The rows of each step of an epoch."""
