@@ -1,4 +1,4 @@
-"""Graph -> Graph: neighbouring elementwise nodes become one, which a device runs tile by tile: a chain."""
+"""Graph -> Graph: neighbouring elementwise nodes become one, which a device runs tile by tile, or in registers: a chain."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..ops.rules import BOOL
 from .simplify import is_constant, keep_read
 from .trace import Graph
 
-MOST_INPUTS, MOST_STEPS = 16, 32  # that the kernel has room for (csrc/kernels.h)
-SMALLEST = 1024  # elements: below, setting up a chain takes longer than writing its inner results to the nearest cache
+MOST_INPUTS, MOST_STEPS = 16, 32  # that the CPU's kernel has room for (csrc/kernels.h)
+SMALLEST = 1024  # elements: below, setting up a chain takes a CPU longer than writing inner results to the nearest cache
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -67,11 +67,13 @@ class Group:
         self.nodes, self.at, self.kind, self.reads = [node], at, kind, set(reads)
         self.splits = _splits(node.specs[0].shape, *[n.specs[i].shape for n, i in self.reads])
 
-    @property
-    def pays(self) -> bool:
-        """A lone node is no chain; a small one gains only by conditions, which are slow as arrays of bools."""
+    def pays(self, launches: bool) -> bool:
+        """A lone node is no chain. Where each call is a launch, which costs the same at any size, all chains pay but
+        those of single numbers, which share one anyway (scalars.py). Elsewhere a small one gains only by conditions,
+        which are slow as arrays of bools."""
+        size = math.prod(self.nodes[0].specs[0].shape)
         conditions = any(node.specs[0].dtype == BOOL for node in self.nodes)
-        return len(self.nodes) > 1 and (conditions or math.prod(self.nodes[0].specs[0].shape) >= SMALLEST)
+        return len(self.nodes) > 1 and (size > 1 if launches else conditions or size >= SMALLEST)
 
     def take(self, other: Group, at: dict[Node, int], readers: dict[Node, list[Node]]) -> bool:
         """Let the nodes of another, which reads this one, join, if they can."""
@@ -91,10 +93,10 @@ class Group:
 
 def chains(graph: Graph) -> Graph:
     """The last pass before the plan. Where the device has no kernel for chains, the graph stays as it is."""
-    names = graph.device.chained if graph.device is not None else frozenset()
-    if names:
-        at, whose = _groups(graph, names)
-        _put(graph, at, {node: group for node, group in whose.items() if group.pays})
+    device = graph.device
+    if device is not None and device.chained:
+        at, whose = _groups(graph, device.chained)
+        _put(graph, at, {node: group for node, group in whose.items() if group.pays(device.captures)})
     return graph
 
 
