@@ -113,10 +113,12 @@ def _table(x: Any) -> Table:
     return x if isinstance(x, Table) else Table.from_array(x) if isinstance(x, np.ndarray) else Table.from_frame(x)
 
 
-def _robust(x: Any, rows: Rows, target: Target, *, one_hot: int | None = 8) -> AnyEncoder:
+def _robust(
+    x: Any, rows: Rows, target: Target, *, one_hot: int | None = 8, pairs: bool = False
+) -> AnyEncoder:
     if isinstance(x, np.ndarray) and x.dtype == np.uint8:
         return ArrayEncoder.fit(x, rows=rows)
-    return RobustEncoder.fit(_table(x), rows=rows, one_hot=one_hot)
+    return RobustEncoder.fit(_table(x), rows=rows, one_hot=one_hot, pairs=pairs)
 
 
 def outputs_of(target: Target) -> int:
@@ -271,7 +273,7 @@ DEFAULT_FIT = REALMLP_FIT | {"epochs": 64, "batch_size": few_rows_a_step, "monit
 # fmt: off
 PRESETS = {preset.name: preset for preset in (
     #      name         encode                         build          loss       optimizer                               fit
-    Preset("default",   _robust,                       partial(realmlp, hidden=(128, 128, 128), piecewise=PIECEWISE),
+    Preset("default",   partial(_robust, pairs=True),  partial(realmlp, hidden=(128, 128, 128), piecewise=PIECEWISE),
            _smoothed, _adam,                                                                                             DEFAULT_FIT,
            cv=6, to_the_end=True),
     Preset("realmlp",   _robust,                       realmlp,       _smoothed, _adam,                                  REALMLP_FIT),

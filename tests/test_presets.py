@@ -81,6 +81,18 @@ def test_numbers_come_first_then_marks_then_codes() -> None:
     assert encoder.describe() == again.describe() and len(encoder.describe()) == 5
 
 
+def test_two_numbers_are_a_mark_where_asked_for_and_scaled_as_ever() -> None:
+    table = Table.from_frame({"two": [0, 0, 0, 1, 0], "z": [1.0, 2, 3, 4, 5], "holes": [np.nan, 1, 1, 3, 3]})
+    usual, pairs = (RobustEncoder.fit(table, pairs=asked) for asked in (False, True))
+    assert usual.roles == ["number"] * 3 + ["mark"] and pairs.roles == ["number"] + ["mark"] * 3
+    by_name = [dict(zip(e.output_names, e.transform(table).T, strict=True)) for e in (usual, pairs)]
+    assert all(np.array_equal(by_name[0][name], by_name[1][name]) for name in usual.output_names)
+    again = encoder_from_config(json.loads(json.dumps(pairs.config())))
+    assert again.roles == pairs.roles and np.array_equal(again.transform(table), pairs.transform(table))
+    _, _, _, net, _ = prepared("default", classes=True)
+    assert net[0].numeric == 2 and presets.get("realmlp").encode(table, None, Target.fit([0, 1])).roles == usual.roles
+
+
 numbers = st.lists(st.floats(allow_nan=True, allow_infinity=False), min_size=2, max_size=30)
 texts = st.lists(st.none() | st.text(max_size=3), min_size=2, max_size=40)
 
