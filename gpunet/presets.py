@@ -54,6 +54,8 @@ class Preset:
             all of these nets are averaged. None: one split, by `validation`.
         to_the_end: whether several nets that predict values keep their last epoch's weights, not the best one's: what each
             has learned too much goes away in their mean.
+        patience: the share of the epochs after which training stops if none of them was better on the rows held out;
+            None: never. Nets that go to the end have none.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Preset:
     n_ensemble: int = 1
     cv: int | None = None
     to_the_end: bool = False
+    patience: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fit", MappingProxyType(dict(self.fit)))
@@ -261,6 +264,7 @@ CS231N_FIT = {"epochs": 20, "batch_size": 200}
 # ---------------------------------------------------------------- the default; docs/tabular.md says why
 
 PIECEWISE = {"bins": 16, "width": 4}
+PATIENCE = 0.375  # coslog4's cycles end after 0.2, 0.47 and 1 of the run: who learned nothing in one will hardly in the next
 
 
 def few_rows_a_step(rows: int) -> int:
@@ -275,7 +279,7 @@ PRESETS = {preset.name: preset for preset in (
     #      name         encode                         build          loss       optimizer                               fit
     Preset("default",   partial(_robust, pairs=True),  partial(realmlp, hidden=(128, 128, 128), piecewise=PIECEWISE),
            _smoothed, _adam,                                                                                             DEFAULT_FIT,
-           cv=6, to_the_end=True),
+           cv=6, to_the_end=True, patience=PATIENCE),
     Preset("realmlp",   _robust,                       realmlp,       _smoothed, _adam,                                  REALMLP_FIT),
     Preset("realmlp-s", partial(_robust, one_hot=None), realmlp_small, _smoothed,
            partial(_adam, rates=SMALL_LR, weight_decay=0.0),                                                             REALMLP_FIT),

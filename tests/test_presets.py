@@ -290,6 +290,19 @@ def test_the_default_trains_a_net_a_fold_unless_told_otherwise() -> None:
     assert len(one.histories_) == len(few.histories_) == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "stops"),
+    [({}, True), ({"max_iter": 200}, True), ({"n_iter_no_change": 200}, False), ({"preset": "realmlp", "cv": 2}, False)],
+)
+def test_classes_of_the_default_stop_where_three_eighths_of_the_run_taught_nothing(given: dict[str, Any], stops: bool) -> None:
+    x, y = np.random.default_rng(0).normal(size=(90, 2)), np.arange(90) % 2  # nothing to learn
+    made = gpunet.MLPClassifier(**{"cv": 2, "max_iter": 64, "hidden_layer_sizes": 8, "random_state": 0} | given).fit(x, y)
+    epochs = given.get("max_iter", 64)
+    for history in made.histories_:
+        assert history.stopped == ("patience" if stops else "finished")
+        assert history.epochs == (history.best_epoch + epochs * 3 // 8 if stops else epochs)
+
+
 def test_realmlp_s_has_the_numbers_of_the_paper() -> None:
     preset, encoder, target, net, _ = prepared("realmlp-s", classes=False)
     assert encoder.codes == [] and len(encoder.output_names) == 2 + 1 + 1 + 5 + 30
@@ -457,6 +470,7 @@ def test_the_first_failure_ends_the_others() -> None:
         (gpunet.MLPRegressor, {"scoring": "loss"}, True),
         (gpunet.MLPRegressor, {"early_stopping": True}, True),
         (gpunet.MLPRegressor, {"preset": "realmlp", "cv": 2}, True),
+        (gpunet.MLPRegressor, {"n_iter_no_change": 1}, True),
         (gpunet.MLPClassifier, {}, True),
     ],
 )

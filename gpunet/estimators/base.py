@@ -243,9 +243,9 @@ class MLP(BaseEstimator):
         # callbacks and progress expect one net after the other
         at_a_time = 1 if self.callbacks or self.verbose else concurrency(self._trainers)
         fit = dict(asked.fit)
-        values, chosen = self.target_.task == "regression", self.scoring is not None or "patience" in fit
-        if len(nets) > 1 and asked.preset.to_the_end and values and not chosen:
-            fit["restore_best"] = False
+        chosen = self.scoring is not None or self.early_stopping or self.n_iter_no_change is not None
+        if len(nets) > 1 and asked.preset.to_the_end and self.target_.task == "regression" and not chosen:
+            fit |= {"restore_best": False, "patience": None}
         if self.max_seconds is not None:
             fit["max_seconds"] = self.max_seconds / -(-len(nets) // at_a_time)
 
