@@ -275,9 +275,19 @@ def test_the_default_is_narrower_has_ramps_and_a_net_a_fold() -> None:
     assert presets.get() is presets.get(None) is preset
     assert [layer.outputs for layer in net if isinstance(layer, nn.NTKLinear)] == [128, 128, 128, 2]
     assert net[0].outputs == 2 * (4 + 4) + 7 + 8 and net[0].ramps.bins == 16
-    assert preset.cv == 6 and preset.fit["epochs"] == 64 and preset.fit["monitor"] == "val_loss"
+    assert [preset.cv(rows) for rows in (12, 4096, 4097, 10**6)] == [(6, 6), (6, 6), (8, 4), (8, 4)]
+    assert preset.fit["epochs"] == 64 and preset.fit["monitor"] == "val_loss"
     assert [preset.fit["batch_size"](rows) for rows in (1, 1024, 1025, 16_384, 16_385, 10**6)] == [64, 64, 128, 128, 256, 256]
     assert [presets.get(name).cv for name in ("realmlp", "realmlp-s", "classic", "cs231n")] == [None] * 4
+
+
+def test_the_default_has_waves_for_32_columns_of_numbers_at_most() -> None:
+    preset, target = presets.get("default"), Target.fit([0, 1])
+    for columns, width in ((32, 8), (33, 5)):
+        table = Table.from_array(np.random.default_rng(0).normal(size=(20, columns)))
+        encoder = preset.encode(table, None, target)
+        assert preset.build(encoder, target)[0].outputs == columns * width
+        assert presets.get("realmlp").build(encoder, target)[0].outputs == columns * 4
 
 
 def test_the_default_trains_a_net_a_fold_unless_told_otherwise() -> None:

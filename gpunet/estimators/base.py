@@ -120,7 +120,10 @@ class MLP(BaseEstimator):
             self._learn_columns(X, rows, found, target, asked)
             self._trainers = [self._trainer(asked, seed + i) for i in range(len(found) * asked.members)]
         elif len(self._live()) != len(found) * asked.members:
-            raise ConfigError("warm_start: cv and n_ensemble must stay as they were in the first fit")
+            raise ConfigError(
+                "warm_start: cv and n_ensemble must stay as they were in the first fit; give cv= a number where the preset "
+                "makes it of the rows"
+            )
         self._train(rows, found, held_out, asked)
         return self
 
@@ -193,8 +196,10 @@ class MLP(BaseEstimator):
             return several(self.cv, rows.source, seed, strata)
         if held_out is not None or not asked.validation:
             return [(np.arange(len(rows)), None)]
-        if asked.cv is not None and len(rows) >= 2 * asked.cv:  # the preset's
-            return several(asked.cv, rows.source, seed, strata)
+        if asked.cv is not None:  # the preset's
+            parts, count = asked.cv(len(rows)) if callable(asked.cv) else (asked.cv, asked.cv)
+            if len(rows) >= 2 * parts:
+                return several(parts, rows.source, seed, strata)[:count]
         return [one(len(rows), asked.validation, seed, strata)]
 
     def _learn_columns(self, X: Any, rows: Rows, folds: list[Fold], target: Target, asked: Settings) -> None:
