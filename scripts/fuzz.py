@@ -6,8 +6,8 @@
 
 An input is a whole file with bytes changed, cut, doubled or swapped with another's, or words of the format thrown together.
 It may be read or refused with a DataError or ConfigError; anything else is a failure, and so is more than 10 s, more than
-1 GiB, or a table that differs from what an independent reader sees (CSV: the standard library; JSON lines: json; libsvm: a
-parser of three lines). Each target runs in a process of its own; a failing input is kept in --keep.
+1 GiB, or a table that differs from what an independent reader sees (CSV: the standard library, and pyarrow by both engines;
+JSON lines: json; libsvm: a parser of three lines). Each target runs in a process of its own; a failing input is kept in --keep.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def seeds() -> dict[str, tuple[str, list[bytes], list[bytes]]]:
     except ImportError:
         print("pyarrow is not installed: parquet, arrow and feather are left out")
         return found
+    found["engines"] = found["csv"]
     table = pa.table({"a": [1, None, 3], "b": ["x", "y", None], "c": pa.array(["u", "v", "u"]).dictionary_encode()})
     for name, write in (("parquet", pyarrow.parquet.write_table), ("feather", pyarrow.feather.write_feather)):
         stream = io.BytesIO()
@@ -126,6 +127,8 @@ def check(target: str, path: Path, content: bytes) -> bool:
         assert set(found) == set(config.KEYS)
         assert all(v is None or config.KEYS[n].check(v) == v for n, v in found.items()), found
         return True
+    if target == "engines":
+        return same_by_both(path)
     try:
         found = read(path)
     except DataError as error:
@@ -137,6 +140,24 @@ def check(target: str, path: Path, content: bytes) -> bool:
     if oracle is not None:
         oracle(content, found)
     return True
+
+
+def same_by_both(path: Path) -> bool:
+    """The engine changes the speed, never the result: the table, or the words of the refusal."""
+    from gpunet.data import read_csv
+    from gpunet.errors import DataError
+
+    found: list[Any] = []
+    for engine in ("csv", "pyarrow"):
+        try:
+            table = read_csv(path, engine=engine)
+        except DataError as error:
+            found.append(str(error))
+        else:
+            cells = [(c.name, c.kind, [_cell(v) if c.kind == "numeric" else v for v in c.values]) for c in table.columns]
+            found.append((table.notes, table.layout, cells))
+    assert found[0] == found[1], found
+    return not isinstance(found[0], str)
 
 
 def same_as_csv(content: bytes, found: Any) -> None:

@@ -234,7 +234,6 @@ def test_what_does_not_fit_is_refused_with_the_estimate(tmp_path: Path, monkeypa
     paths = [write(pa.table({"a": np.arange(rows), "b": np.arange(rows)}), tmp_path / name) for name in ("t.parquet", "t.arrow")]
     (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n" * rows)
     monkeypatch.setattr(data_files, "available_memory", lambda: 100_000)
-    monkeypatch.setattr(data_csv, "MANY_BYTES", 1000)
     for path in (*paths, tmp_path / "t.csv"):
         with pytest.raises(DataError, match="would need about .* GiB, and .* GiB of memory are available"):
             read(path)

@@ -68,9 +68,9 @@ def _column(path: object, name: str, column: Any, coded: bool) -> Column:
 
     kind = column.type
     if types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind):
-        return Column(name, "numeric", _numbers(column))
+        return Column(name, "numeric", numbers(column))
     if types.is_decimal(kind):
-        return Column(name, "numeric", _numbers(column.cast("float64")))
+        return Column(name, "numeric", numbers(column.cast("float64")))
     if types.is_dictionary(kind) and _is_text(kind.value_type):
         distinct, codes = _codes(column)
         if coded:
@@ -89,13 +89,32 @@ def _is_text(kind: Any) -> bool:
     return types.is_string(kind) or types.is_large_string(kind) or str(kind) == "string_view"
 
 
-def _numbers(column: Any) -> npt.NDArray[np.float64]:
-    out = np.empty(len(column))
-    at = 0
-    for chunk in column.chunks:
-        out[at : at + len(chunk)] = chunk.to_numpy(zero_copy_only=False)  # null is NaN
-        at += len(chunk)
+def numbers(column: Any) -> npt.NDArray[np.float64]:
+    """float64 with NaN for null, of a column of integers or floats."""
+    parts = [values(chunk) for chunk in column.chunks]
+    if len(parts) == 1 and parts[0][0].dtype == np.float64 and parts[0][1] is None:
+        return parts[0][0]
+    out, at = np.empty(len(column)), 0
+    for part, null in parts:
+        here = out[at : at + len(part)]
+        here[:] = part
+        if null is not None:
+            here[null] = np.nan
+        at += len(part)
     return out
+
+
+def values(array: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    """(a view of the numbers, where they are null), by the buffers: pyarrow's own way to NumPy imports pandas."""
+    if array.null_count == len(array):
+        return np.zeros(len(array)), np.ones(len(array), np.bool_)
+    valid, numbers = array.buffers()
+    dtype = np.dtype(array.type.to_pandas_dtype())
+    found = np.frombuffer(numbers, dtype, len(array), array.offset * dtype.itemsize)
+    if not array.null_count:
+        return found, None
+    bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
+    return found, bits[array.offset : array.offset + len(array)] == 0
 
 
 def _codes(column: Any) -> tuple[list[str], npt.NDArray[Any]]:
@@ -103,7 +122,8 @@ def _codes(column: Any) -> tuple[list[str], npt.NDArray[Any]]:
     whole = column.unify_dictionaries().combine_chunks()
     whole = whole.chunk(0) if hasattr(whole, "chunk") else whole
     distinct = [text or "" for text in whole.dictionary.to_pylist()]
-    codes = whole.indices.fill_null(len(distinct)).to_numpy().astype(np.int64, copy=False)
+    codes, null = values(whole.indices)
+    codes = codes.astype(np.int64) if null is None else np.where(null, len(distinct), codes).astype(np.int64)
     if len(codes) and not 0 <= codes.min() <= codes.max() <= len(distinct):  # of a damaged file
         raise ValueError("a dictionary's index is out of range")
     return [*distinct, ""], codes

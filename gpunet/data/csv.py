@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, TextIO
+from typing import Any, BinaryIO, Literal, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, DataError, FormatError, ShapeError
-from .files import check_fits, existing, read_bytes
-from .sniff import Layout, find_layout, is_blank, records
+from . import files
+from .arrow import numbers, values
+from .files import check_fits, existing, is_packed, read_bytes
+from .sniff import SAMPLE_BYTES, Layout, find_layout, is_blank, records
 from .table import MISSING, Column, Table, default_names, encode
 
 BOM = b"\xef\xbb\xbf"
-MANY_BYTES = 256 << 20  # from here on a table may not fit
+BLOCK = 1 << 20
 ARROW_PAYS_FROM = 2 << 20  # bytes; below it, importing pyarrow takes longer than the standard library needs
 
 
@@ -41,9 +45,26 @@ def read_csv(
     """
     _check_settings(delimiter, on_bad_row, engine)
     place = existing(path)
-    data = _text(place)
+    whole = read_bytes(place) if is_packed(place) or place.stat().st_size < ARROW_PAYS_FROM else None
+    size = place.stat().st_size if whole is None else len(whole)
+    found = None
+    if engine == "pyarrow" or (engine == "auto" and size >= ARROW_PAYS_FROM):
+        with _named(path), open(place, "rb") if whole is None else io.BytesIO(whole) as file:
+            found = by_arrow(file, size, header=header, delimiter=delimiter, required=engine == "pyarrow")
+    if found is None:
+        check_fits(path, 0, 0, at_least=2 * size)
+        data = _text(place, read_bytes(place) if whole is None else whole)
+        with _named(path):
+            found = by_csv(data, header=header, delimiter=delimiter, skip=on_bad_row == "skip")
+    with _named(path):
+        return _table(*found)
+
+
+@contextmanager
+def _named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors begin with the file's name."""
     try:
-        return _parse(data, header, delimiter, on_bad_row, engine)
+        yield
     except DataError as error:
         raise type(error)(f"{path}{' ' if str(error).startswith('line ') else ': '}{error}") from error
 
@@ -57,9 +78,8 @@ def _check_settings(delimiter: str | None, on_bad_row: str, engine: str) -> None
         raise ConfigError(f'engine {engine!r}: "auto", "csv" or "pyarrow" is expected')
 
 
-def _text(path: Path) -> bytes:
+def _text(path: Path, data: bytes) -> bytes:
     """The file's content, known to be UTF-8 text; without the byte order mark."""
-    data = read_bytes(path)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise FormatError(f"{path} is UTF-16; save it as UTF-8, for example with  iconv -f UTF-16 -t UTF-8")
     nul = data.find(b"\0")
@@ -80,15 +100,7 @@ def _line(data: bytes, at: int) -> int:
     return len(re.findall(rb"\r\n|\r|\n", data[:at])) + 1
 
 
-def _parse(data: bytes, header: bool | None, delimiter: str | None, on_bad_row: str, engine: str) -> Table:
-    layout = find_layout(data, header=header, delimiter=delimiter)
-    if layout is None:
-        next(records(data, delimiter or ","), None)  # says so if that is because of a quote that is never closed
-        raise DataError("there is no row in it")
-    wanted = engine == "pyarrow" or (engine == "auto" and len(data) >= ARROW_PAYS_FROM)
-    check_fits("the table", _most_rows(data), layout.width, at_least=2 * len(data))
-    body = by_arrow(data, layout, required=engine == "pyarrow") if wanted else None
-    body = body or by_csv(data, layout, skip=on_bad_row == "skip")
+def _table(layout: Layout, body: Body) -> Table:
     if not body.rows:
         raise DataError(f"line {layout.line:,}: the header, and no row after it")
     names, note = _names(body.names, layout.width)
@@ -96,13 +108,18 @@ def _parse(data: bytes, header: bool | None, delimiter: str | None, on_bad_row: 
     return Table(tuple(columns), (*body.notes, *note), str(layout))
 
 
+def _check_fits(file: BinaryIO, size: int, width: int) -> None:
+    """Refuses a text whose table would not fit. Its lines are counted only where it could: a cell has a byte at least."""
+    free, lines = files.available_memory(), 0
+    if free is not None and 12 * size > free:
+        while block := file.read(BLOCK):
+            lines += block.count(b"\n") + block.count(b"\r")
+        file.seek(0)
+    check_fits("the table", lines, width, at_least=2 * size)
+
+
 def _column(name: str, found: Any) -> Column:
     return Column.from_codes(name, *found) if isinstance(found, tuple) else Column(name, "numeric", found)
-
-
-def _most_rows(data: bytes) -> int:
-    """Of a large text; of a small one it does not matter."""
-    return data.count(b"\n") + data.count(b"\r") if len(data) > MANY_BYTES else 0
 
 
 def _names(given: list[str] | None, width: int) -> tuple[list[str], list[str]]:
@@ -133,8 +150,15 @@ class Body:
         return len(first[1] if isinstance(first, tuple) else first)
 
 
-def by_csv(data: bytes, layout: Layout, *, skip: bool) -> Body:
+def by_csv(
+    data: bytes, *, header: bool | None = None, delimiter: str | None = None, skip: bool = False
+) -> tuple[Layout, Body]:
     """The rows by the standard library, which defines what the text means."""
+    layout = find_layout(data, header=header, delimiter=delimiter)
+    if layout is None:
+        next(records(data, delimiter or ","), None)  # says so if that is because of a quote that is never closed
+        raise DataError("there is no row in it")
+    _check_fits(io.BytesIO(data), len(data), layout.width)
     rows, bad = [], []
     for line, row in records(data, layout.delimiter):
         if len(row) == layout.width:
@@ -145,7 +169,7 @@ def by_csv(data: bytes, layout: Layout, *, skip: bool) -> Body:
             bad.append(line)
     names = rows.pop(0) if layout.header else None
     columns = [encode(cells) for cells in zip(*rows, strict=True)] or [encode([])] * layout.width
-    return Body(names, columns, [_skipped(bad, layout)] if bad else [])
+    return layout, Body(names, columns, [_skipped(bad, layout)] if bad else [])
 
 
 def _ragged(line: int, fields: int, layout: Layout) -> str:
@@ -161,8 +185,10 @@ def _skipped(lines: list[int], layout: Layout) -> str:
     return f"{len(lines):,} row{'s' * (len(lines) > 1)} not of {layout.width:,} fields left out: line {listed}"
 
 
-def by_arrow(data: bytes, layout: Layout, *, required: bool = False) -> Body | None:
-    """The same rows by pyarrow; None where it is not installed, or where the text is not surely the same to both."""
+def by_arrow(
+    file: BinaryIO, size: int, *, header: bool | None = None, delimiter: str | None = None, required: bool = False
+) -> tuple[Layout, Body] | None:
+    """The same by pyarrow; None where it is not installed, or where the text is not surely the same to both."""
     try:
         import pyarrow
         import pyarrow.csv
@@ -170,19 +196,46 @@ def by_arrow(data: bytes, layout: Layout, *, required: bool = False) -> Body | N
         if required:
             raise ConfigError('engine "pyarrow" is not installed: pip install "gpunet[tabular]"') from error
         return None
-    quotes = _plain_quotes(data, layout.delimiter) if layout.delimiter.isascii() else None
-    if quotes is None:
+    head = file.read(len(BOM) + SAMPLE_BYTES + 1)
+    text = head.removeprefix(BOM)
+    if not _is_text(text):
         return None
-    lines_in_cells = _lines_inside(data, quotes)
-    _, names = next(records(data, layout.delimiter))
+    layout = find_layout(text, header=header, delimiter=delimiter, whole=len(text) <= SAMPLE_BYTES)
+    if layout is None or not layout.delimiter.isascii():
+        return None
+    _, names = next(records(text, layout.delimiter))
     if len(names) != layout.width:
         return None
-    texts = set(range(layout.width)) - layout.numeric
-    for _ in range(layout.width + 1):
+    file.seek(0)
+    _check_fits(file, size, layout.width)
+    begin = len(head) - len(text.lstrip(b"\r\n"))  # pyarrow would take a blank line for the header
+    columns = _arrow_columns(pyarrow, file, begin, layout)
+    return None if columns is None else (layout, Body(names if layout.header else None, columns, []))
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether this could be the beginning of a UTF-8 text."""
+    with suppress(UnicodeDecodeError):
+        return b"\0" not in head and (head.isascii() or bool(codecs.getincrementaldecoder("utf-8")().decode(head)))
+    return False
+
+
+def _arrow_columns(pyarrow: Any, file: BinaryIO, begin: int, layout: Layout) -> list[Any] | None:
+    """Numbers where the first lines have numbers, unless the column only began with them: then it is read again."""
+    texts, lines_in_cells = set(range(layout.width)) - layout.numeric, False
+    for _ in range(layout.width + 2):
+        file.seek(begin)
+        watched = _Watched(file, layout.delimiter, lines_in_cells=lines_in_cells)
         try:
-            table = _arrow_table(pyarrow, data, layout, texts, lines_in_cells)
+            table = _arrow_table(pyarrow, watched, layout, texts)
+            watched.finish()
+        except _LinesInCells:
+            lines_in_cells = True
+            continue
+        except (_Odd, OSError):
+            return None
         except pyarrow.ArrowInvalid as error:  # a ragged row, say: the standard library names its line or leaves it out
-            odd = _COLUMN.search(str(error))  # or a column that only began with numbers
+            odd = _COLUMN.search(str(error))
             if odd is None or int(odd[1]) in texts:
                 return None
             texts.add(int(odd[1]))
@@ -190,72 +243,122 @@ def by_arrow(data: bytes, layout: Layout, *, required: bool = False) -> Body | N
         columns = [_numbers(c) if i not in texts else _coded(c) for i, c in enumerate(table.columns)]
         odd_numbers = {i for i, c in enumerate(columns) if c is None}  # nan(1) is no number here
         if not odd_numbers:
-            break
+            limit = csv.field_size_limit()
+            too_long = any(len(cell) > limit for c in columns if isinstance(c, tuple) for cell in c[0])
+            return None if too_long else columns
         texts |= odd_numbers
-    else:
-        return None
-    limit = csv.field_size_limit()
-    if any(len(cell) > limit for c in columns if isinstance(c, tuple) for cell in c[0]):
-        return None
-    return Body(names if layout.header else None, [c for c in columns if c is not None], [])
+    return None
 
 
 _COLUMN = re.compile(r"column #(\d+)")
 
 
-def _arrow_table(pyarrow: Any, data: bytes, layout: Layout, texts: set[int], lines_in_cells: bool) -> Any:
+def _arrow_table(pyarrow: Any, watched: _Watched, layout: Layout, texts: set[int]) -> Any:
     """Columns of float64 (null where missing) and of dictionaries of texts."""
     arrow, places = pyarrow.csv, default_names(layout.width)
     coded = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
     types = {place: coded if i in texts else pyarrow.float64() for i, place in enumerate(places)}
     return arrow.read_csv(
-        pyarrow.BufferReader(data.lstrip(b"\r\n") if data[:1] in b"\r\n" else data),
-        read_options=arrow.ReadOptions(column_names=places, skip_rows_after_names=int(layout.header)),
-        parse_options=arrow.ParseOptions(delimiter=layout.delimiter, newlines_in_values=lines_in_cells),
-        convert_options=arrow.ConvertOptions(column_types=types, null_values=sorted(MISSING), strings_can_be_null=False),
+        pyarrow.PythonFile(watched, mode="r"),
+        read_options=arrow.ReadOptions(column_names=places, skip_rows_after_names=int(layout.header), block_size=BLOCK),
+        parse_options=arrow.ParseOptions(delimiter=layout.delimiter, newlines_in_values=watched.lines_in_cells),
+        convert_options=arrow.ConvertOptions(
+            column_types=types, null_values=sorted(MISSING), strings_can_be_null=False
+        ),
     )
 
 
 def _numbers(column: Any) -> npt.NDArray[np.float64] | None:
     """NaN where missing; None if the text itself had another NaN."""
-    values = np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks] or [np.empty(0)])
-    return values if np.count_nonzero(np.isnan(values)) == column.null_count else None
+    found = numbers(column)
+    return found if np.count_nonzero(np.isnan(found)) == column.null_count else None
 
 
 def _coded(column: Any) -> tuple[list[str], npt.NDArray[Any]]:
     codes = column.unify_dictionaries().combine_chunks()
     codes = codes.chunk(0) if hasattr(codes, "chunk") else codes
-    return codes.dictionary.to_pylist(), codes.indices.to_numpy()
+    return codes.dictionary.to_pylist(), values(codes.indices)[0]
 
 
-def _plain_quotes(data: bytes, delimiter: str) -> npt.NDArray[np.int64] | None:
-    """Where quotes stand, if only where RFC 4180 has them, so that lenient parsers have nothing to differ about.
+class _Odd(Exception):  # noqa: N818
+    """The text is not surely the same to pyarrow and to the standard library."""
 
-    Taken in pairs, each opening one follows a delimiter, a line end or (a doubled quote) the closing one before it;
-    each closing one is followed by one of these.
+
+class _LinesInCells(Exception):  # noqa: N818
+    """A line ends between two quotes, so that the text cannot be cut at any line end."""
+
+
+class _Watched:
+    """The file that pyarrow reads, each block looked at as it passes: a second pass over the text would cost as much again.
+
+    Odd is a zero byte, and a quote that is not where RFC 4180 has it, so that lenient parsers have nothing to differ
+    about: taken in pairs, each opening one follows a delimiter, a line end or (a doubled quote) the closing one before
+    it; each closing one is followed by one of these. 64 bytes are looked at together, a bit each.
     """
-    end = data.rfind(b'"')
-    if end < 0:
-        return np.empty(0, np.int64)
-    letters = np.frombuffer(data, np.uint8)[: end + 2]
-    quotes = np.flatnonzero(letters == ord('"'))
-    if len(quotes) % 2:
-        return None
-    is_edge = np.zeros(256, np.bool_)
-    is_edge[np.frombuffer(f'{delimiter}\r\n"'.encode(), np.uint8)] = True
-    before, after = quotes[::2] - 1, quotes[1::2] + 1
-    before, after = before[int(before[0] < 0) :], after[: len(after) - int(after[-1] == len(letters))]
-    return quotes if is_edge[letters[before]].all() and is_edge[letters[after]].all() else None
 
+    closed = False
 
-def _lines_inside(data: bytes, quotes: npt.NDArray[np.int64]) -> bool:
-    """Whether a line ends between two quotes, so that the text cannot be cut at any line end."""
-    if not len(quotes):
-        return False
-    if b"\r" in data:
+    def __init__(self, file: BinaryIO, delimiter: str, *, lines_in_cells: bool) -> None:
+        self.file, self.delimiter, self.lines_in_cells = file, ord(delimiter), lines_in_cells
+        self.rest = b""  # what is not looked at yet, for its last byte's next is not known
+        self.inside, self.after_edge = np.uint64(0), np.uint64(1)  # of the byte before `rest`
+
+    def read(self, size: int = -1) -> bytes:
+        block = self.file.read(size)
+        if b"\0" in block:
+            raise _Odd
+        if b'"' not in block and b'"' not in self.rest and not self.inside:
+            self.rest = block[-1:] or self.rest
+        else:
+            self._look(self.rest + block)
+        return block
+
+    def readable(self) -> bool:
         return True
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8)[: quotes[-1]] == ord("\n"))
-    return bool((np.searchsorted(quotes, ends) % 2).any())
+
+    def seekable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """The file stays open, for it may be read again."""
+
+    def finish(self) -> None:
+        if self.file.read(1):
+            raise _Odd  # pyarrow has not read it all
+        if b'"' in self.rest or self.inside:
+            self._look(self.rest + b"\n" * 65)
+            if self.inside:
+                raise _Odd
+
+    def _look(self, text: bytes) -> None:
+        end = (len(text) - 1) // 64 * 64
+        letters, self.rest = np.frombuffer(text, np.uint8, end), text[end:]
+        if not end:
+            return
+        quotes, lines = _bits(letters == ord('"')), _bits(letters == ord("\n"))
+        if b"\r" in text:
+            lines |= _bits(letters == ord("\r"))
+        edges = quotes | lines | _bits(letters == self.delimiter)
+        inside = quotes.copy()  # after each byte, by the number of quotes so far: odd or even
+        for step in (1, 2, 4, 8, 16, 32):
+            inside ^= inside << np.uint64(step)
+        odd = np.bitwise_xor.accumulate(np.append(self.inside, inside >> LAST))
+        inside ^= np.uint64(0) - odd[:-1]
+        before = edges << ONE | np.append(self.after_edge, edges[:-1] >> LAST)
+        is_next = np.uint64(text[end] in (ord('"'), ord("\n"), ord("\r"), self.delimiter))
+        after = edges >> ONE | np.append(edges[1:] << LAST, is_next << LAST)
+        self.inside, self.after_edge = odd[-1], edges[-1] >> LAST
+        if (quotes & inside & ~before).any() or (quotes & ~inside & ~after).any():
+            raise _Odd
+        if not self.lines_in_cells and (lines & inside).any():
+            raise _LinesInCells
+
+
+ONE, LAST = np.uint64(1), np.uint64(63)
+
+
+def _bits(letters: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
+    return np.packbits(letters, bitorder="little").view("<u8")
 
 
 def write_csv(target: str | os.PathLike[str] | TextIO, names: Sequence[str], columns: Sequence[npt.ArrayLike]) -> None:

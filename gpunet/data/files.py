@@ -54,6 +54,11 @@ def read_bytes(path: Path) -> bytes:
     return b"".join(parts)
 
 
+def is_packed(path: Path) -> bool:
+    with _opened(path) as (_, packed):
+        return packed
+
+
 def head(path: Path, size: int = 16) -> bytes:
     """The first bytes of the content, unpacked."""
     with _opened(path) as (file, _):
