@@ -51,6 +51,10 @@ class FormatError(DataError):
     """A file that is cut short, altered, of a newer format, or not what it was taken for."""
 
 
+class RunError(GpunetError, RuntimeError):
+    """A run's directory that cannot be written or is in use; what was saved in it is whole."""
+
+
 class DeviceError(GpunetError, RuntimeError):
     """The device asked for is not there, or arrays live on different ones."""
 

@@ -3,6 +3,7 @@
 
     python scripts/bench.py --threads 1                   # all workloads, whatever peers are installed
     python scripts/bench.py --calls                       # predict, first calls, epochs: gpunet alone, in this process
+    python scripts/bench.py --readers                     # CSV and Parquet files of about 100 MB, beside pyarrow's readers
     python scripts/bench.py --only digits,mnist --peers numpy,torch --json docs/benchmarks/cpu.json
 
 Each peer runs in a process of its own, pinned to the same cores with the same number of threads. Blocks of about 0.1 s
@@ -153,9 +154,19 @@ def calls() -> dict[str, float]:
         found[f"{name}.predict, one row"] = block(lambda predict=predict: predict(rows[:1]), 1)
     for name in list(WORK)[:9]:
         found[f"{name}: the first call"] = median(first_call(WORK[name]) for _ in range(5))
+    found["gpunet-train --help"] = median(help_takes() for _ in range(7))
     tiny = Trainer(nn.MLP(64, 4, 10), metrics=[])
-    found["an epoch of one step"] = block(lambda: tiny.fit((rows[:16], classes[:16]), epochs=1000, show_progress=False), 1000)
+    found["an epoch of one step"] = block(
+        lambda: tiny.fit((rows[:16], classes[:16]), epochs=1000, show_progress=False), 1000
+    )
     return found
+
+
+def help_takes() -> float:
+    """Microseconds from the command to its help, the interpreter's start included."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "gpunet.cli.main", "--help"], check=True, stdout=subprocess.DEVNULL)
+    return (time.perf_counter() - started) * 1e6
 
 
 def first_call(work: Work) -> float:
@@ -163,6 +174,69 @@ def first_call(work: Work) -> float:
     began = time.perf_counter()
     run()
     return (time.perf_counter() - began) * 1e6
+
+
+# ---------------------------------------------------------------- readers
+
+
+def readers(rounds: int, rows: int = 600_000) -> None:
+    """Seconds to read a file of numbers, of numbers and text, and of quoted text; interleaved, each time a fresh table."""
+    import tempfile
+
+    import pyarrow
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    from gpunet.data import read_csv, read_parquet
+
+    r, words = (
+        np.random.default_rng(0),
+        np.array(["Private", "Self-emp-not-inc", "Local-gov", "State-gov", "?", "HS-grad"]),
+    )
+    floats = [np.round(r.normal(size=rows) * 100, 4) for _ in range(12)]
+    whole, texts = [r.integers(0, 100_000, rows) for _ in range(6)], [words[r.integers(0, 6, rows)] for _ in range(6)]
+    kinds = {
+        "numbers": floats + whole,
+        "and text": floats[:6] + whole + texts,
+        "quoted": floats[:4] + whole[:4] + [np.char.add(t, ', "etc"') for t in texts],
+    }
+    print(
+        f"{'':18}{'MB':>5}{'pyarrow':>12}{'gpunet':>12}{'ratio':>8}   medians of {rounds} rounds; CPU seconds of all threads in brackets"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, columns in kinds.items():
+            table, path = pyarrow.table({f"c{i}": c for i, c in enumerate(columns)}), Path(folder) / "t"
+            pyarrow.csv.write_csv(table, path, pyarrow.csv.WriteOptions(quoting_style="needed"))
+            _beside(
+                f"CSV, {kind}",
+                path,
+                lambda path=path: pyarrow.csv.read_csv(path),
+                lambda path=path: read_csv(path),
+                rounds,
+            )
+            pyarrow.parquet.write_table(table, path)
+            _beside(
+                f"Parquet, {kind}",
+                path,
+                lambda path=path: pyarrow.parquet.read_table(path),
+                lambda path=path: read_parquet(path),
+                rounds,
+            )
+
+
+def _beside(name: str, path: Path, theirs: Callable[[], Any], ours: Callable[[], Any], rounds: int) -> None:
+    taken = np.zeros((rounds + 1, 2, 2))  # the first is not counted
+    for i in range(rounds + 1):
+        for j, read in enumerate((theirs, ours)):
+            began, cpu = time.perf_counter(), time.process_time()
+            read()
+            taken[i, j] = time.perf_counter() - began, time.process_time() - cpu
+    (their, their_cpu), (our, our_cpu) = np.median(taken[1:], axis=0)
+    ratio, of_cpu = np.median(taken[1:, 1] / taken[1:, 0], axis=0)
+    print(
+        f"{name:18}{path.stat().st_size / 1e6:5.0f}{their:6.2f} ({their_cpu:.2f}){our:6.2f} ({our_cpu:.2f}){ratio:6.2f} ({of_cpu:.2f})",
+        flush=True,
+    )
 
 
 # ---------------------------------------------------------------- peers
@@ -506,10 +580,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="blocks of 0.1 s for each peer and workload")
     parser.add_argument("--json", type=Path, help="write the figures, with machine and versions, to this file")
     parser.add_argument("--calls", action="store_true", help="only what gpunet costs beside its programs")
+    parser.add_argument("--readers", action="store_true", help="only how fast files are read")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         return serve(given.serve)
+    if given.readers:
+        return readers(given.rounds)
     if given.calls:
         for name, microseconds in calls().items():
             print(f"{name:32}{microseconds:10.1f} us")

@@ -148,6 +148,33 @@ def test_streamed_rows_are_those_of_data_on_the_device(device: Device, stage: in
         assert streamed.first(9).rows == 9 and np.array_equal(streamed.first(9).x.numpy(), PIXELS[:9])
 
 
+@pytest.mark.parametrize("kind", [Batches, Streamed])
+@pytest.mark.parametrize("stage", [1, 200, 1 << 20])
+def test_an_epoch_goes_on_at_any_of_its_steps(kind: Any, stage: int, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STAGE_BYTES", stage)
+    data, sizes = kind(PIXELS, LABELS, device=device, seed=7), [20] * 4 + [23]
+    order = Batches(PIXELS, LABELS, device=device, seed=7)
+    order.shuffle(3)
+    whole = order.order.numpy()
+    for at in (4, 1, 5, 0, 3, 2):
+        data.shuffle(3)
+        data.begin(sizes, at)
+        found, step = [], at
+        while step < len(sizes):
+            steps = data.ready(step)
+            for size in sizes[step : None if steps is None else step + steps]:
+                found.append(data.next(size)[1].numpy())
+                step += 1
+        assert np.concatenate([[], *found]).tolist() == whole[sum(sizes[:at]) :].tolist(), at
+
+
+def test_what_is_streamed_has_the_content_of_what_is_on_the_device() -> None:
+    for weight in (None, WEIGHTS):
+        there, streamed = (kind(PIXELS, LABELS, weight, device=CPU(native=False)) for kind in (Batches, Streamed))
+        for a, b in zip(there.content(), streamed.content(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_an_epoch_that_was_broken_off_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STAGE_BYTES", 1)
     there, streamed = (kind(PIXELS, LABELS, device=CPU(native=False), seed=7) for kind in (Batches, Streamed))

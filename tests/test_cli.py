@@ -23,7 +23,8 @@ import pytest
 from gpunet.cli.main import COMMANDS, main
 from gpunet.devices import environment
 
-QUICK = ("--epochs", "2", "--hidden", "4")
+RUN = ["best.gpunet", "last.ckpt", "config.yaml", "env.json", "log.txt", "metrics.csv", "metrics.jsonl", "summary.json"]
+QUICK = ("--epochs", "2", "--hidden", "4", "--no-report")
 
 
 class Result(NamedTuple):
@@ -113,12 +114,12 @@ def shelter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_digits() -> None:
-    done = run("digits", "--epochs", 3, "--hidden", "32", "--json")
+    done = run("digits", "--epochs", 3, "--hidden", "32", "--json", "--no-report")
     summary, folder = done.json, Path("runs/digits-1")
     assert done.code == 0 and done.out.count("\n") == 1, "one JSON object and nothing else on stdout"
     assert {"model", "test.accuracy", "test.loss", "best_epoch", "stopped", "seconds"} <= summary.keys()
     assert summary["model"] == str(folder / "best.gpunet") and summary["test.accuracy"] > 0.8
-    assert sorted(os.listdir(folder)) == ["best.gpunet", "env.json", "metrics.csv", "summary.json"]
+    assert sorted(os.listdir(folder)) == sorted(RUN)
     assert json.loads((folder / "summary.json").read_text()) == summary
     lines = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
     assert [row["epoch"] for row in lines] == ["1", "2", "3"]
@@ -510,7 +511,10 @@ def test_divergence_ends_with_5(numbers_csv: str) -> None:
     assert (
         done.code == 5 and "training diverged at epoch 1, step " in done.err and "Lower the learning rate" in done.err
     )
-    assert not os.listdir("runs") and not done.out
+    assert not done.out and "runs/numbers-1/last.ckpt has the state before it" in done.err
+    assert "training diverged" in Path("runs/numbers-1/log.txt").read_text()
+    again = run("resume", "--force", "--set", "optimizer.lr=1e-3")
+    assert "lr: was 1e+25, is 0.001" in again.err, "the weights are too large to go on with, but it is tried"
 
 
 def test_interrupted_ends_with_130_and_keeps_the_model() -> None:

@@ -18,7 +18,7 @@ from gpunet import nn
 from gpunet.data.dataset import Dataset
 from gpunet.data.table import Table
 from gpunet.errors import ConfigError, DataError, FormatError, ShapeError
-from gpunet.train import model as model_file
+from gpunet.train import archive
 from gpunet.train.model import Model, load
 from gpunet.train.recipe import Recipe, train
 
@@ -73,7 +73,7 @@ def rewritten(content: bytes, **about: Any) -> bytes:
         name: np.frombuffer(tensors[slice(*t["data_offsets"])], {"F32": "<f4", "F64": "<f8", "I64": "<i8"}[t["dtype"]])
         .reshape(t["shape"]) for name, t in header.items() if name != "__metadata__"
     }  # fmt: skip
-    described["checksum"] = model_file._checksum(described, arrays)
+    described["checksum"] = archive.checksum(described, arrays)
     return save_tensors(arrays, {"gpunet": json.dumps(described, sort_keys=True)})
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from gpunet.data import digits
 from gpunet.data.record import Dataset
 from gpunet.data.table import Column, Table
 from gpunet.errors import ConfigError, DataError, FormatError
+from gpunet.train import History
 from gpunet.train.recipe import Recipe, train
 from gpunet.viz import lecture, report
 
@@ -191,7 +194,14 @@ def test_plot_of_a_run_with_its_data_and_of_two_runs(
     for out in ("one", "two"):
         assert run("t.csv", "--target", "y", "--epochs", 2, "--hidden", 4, "--out", out, "-q") == 0
     test = json.loads(Path("one/summary.json").read_text())["test.accuracy"]
+    there = set(names_in("one"))
+    assert {"report.html", "plots", "last.ckpt"} <= there, "drawn at the end of the run"
+    assert f"{test:.1%} of 16 rows are right" in Path("one/report.html").read_text()
+    with open("t.csv", "a") as file:
+        file.write("1,a,0\n")
     capsys.readouterr()
+    assert run("plot", "one") == 0 and "t.csv has changed since" in capsys.readouterr().err
+    Path("t.csv").rename("moved.csv")
     assert run("plot", "one") == 0
     assert capsys.readouterr().out.split() == [
         "plot",
@@ -202,7 +212,13 @@ def test_plot_of_a_run_with_its_data_and_of_two_runs(
         "one/report.html",
     ]
     assert "--data DATA" in Path("one/report.html").read_text()
-    assert run("plot", "one", "--data", "t.csv", "--format", "png") == 0
+    Path("t.csv").write_text("\n".join(["x,kind,y", *lines]) + "\n")
+    shutil.rmtree("one/plots")
+    assert run("plot", "one", "--format", "png") == 0, "the data are where they were"
+    assert set(names_in("one")) == there, "nothing else is written, and nothing left behind"
+    Path("t.csv").rename("moved.csv")
+    assert run("plot", "one", "--data", "moved.csv", "--format", "png") == 0
+    Path("moved.csv").rename("t.csv")
     names = {path.stem for path in Path("one/plots").glob("*.png")}
     assert names == {"curves", "parameters", "confusion", "calibration", "importance"}
     # the same test rows as training held out, so the same score
@@ -211,6 +227,53 @@ def test_plot_of_a_run_with_its_data_and_of_two_runs(
     assert "one" in Path("both/compare.svg").read_text()
     assert run("plot", "one", "two", "--data", "t.csv") == 2
     assert run("plot", "nowhere") == 3
+
+
+def names_in(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [("--test", "0"), ("--validation", "0"), ("--test", "0", "--validation", "0"), ("--target", "x"), ("--hidden", "")],
+    ids=" ".join,
+)
+def test_every_kind_of_run_is_drawn_at_its_end_and_by_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{i % 7 / 3},{'ab'[i % 2]},{i % 2}" for i in range(60)]
+    Path("t.csv").write_text("\n".join(["x,kind,y", *lines]) + "\n")
+    assert run("t.csv", "--target", "y", "--epochs", 2, "--hidden", 4, *settings, "--out", "one", "-q") == 0
+    drawn = names_in("one/plots")
+    assert "curves.svg" in drawn and Path("one/report.html").is_file()
+    assert run("plot", "one") == 0 and names_in("one/plots") == drawn
+
+
+def test_a_run_without_a_report_and_one_that_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("digits", "--epochs", 1, "--hidden", 4, "--out", "plain", "-q", "--no-report") == 0
+    assert "report.html" not in names_in("plain") and "plots" not in names_in("plain")
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    assert run("digits", "--epochs", 1, "--hidden", 4, "--out", "poor", "-q") == 0
+    assert "report.html" not in names_in("poor")
+    assert 'no report.html: pictures need the package matplotlib' in Path("poor/log.txt").read_text()
+    assert "matplotlib" not in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+
+    def interrupt(self: History, logs: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        plain(self, logs)
+
+    plain = History.add
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "add", interrupt)
+        assert run("digits", "--epochs", 3, "--hidden", 4, "--out", "cut", "-q") == 130
+    assert "report.html" not in names_in("cut")
+    assert run("resume", "cut", "-q") == 0 and "report.html" in names_in("cut")
 
 
 def test_plot_of_a_damaged_run_says_what_is_wrong(tmp_path: Path, reports: dict[str, Path]) -> None:

@@ -632,7 +632,7 @@ def test_an_interruption_keeps_the_best_weights(monkeypatch: pytest.MonkeyPatch)
                 signal.raise_signal(signal.SIGINT)
 
     trainer, history, weights = scripted(monkeypatch, [3.0, 1.0, 2.0, 4.0, 0.0], callbacks=[Interrupt()], batch_size=16)
-    assert history.stopped == "interrupted" and history.epochs == 4 and equal(state(trainer), weights[1])
+    assert history.stopped == "interrupted" and history.epochs == 3 and equal(state(trainer), weights[1])
 
 
 def test_an_interruption_before_the_first_step_leaves_no_figures() -> None:

@@ -9,168 +9,165 @@ from typing import Any
 import click
 
 from ..errors import ConfigError
-from . import rundir, source
+from . import config, source
+from .rundir import BEST, LAST, RunDirectory, to_json
+
+ASKED_TO_END = {"interrupted": 130, "terminated": 143}  # and the exit code of each
 
 
-def _widths(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
-    try:
-        widths = tuple(int(part) for part in value.replace("x", ",").split(",") if part.strip())
-    except ValueError:
-        raise click.BadParameter(f"widths such as 256,128 wanted, got {value!r}") from None
-    if any(n < 1 for n in widths):
-        raise click.BadParameter(f"widths are at least 1, got {value!r}")
-    return widths
+def _options(command: Any) -> Any:
+    """An option for each key of the configuration that has one; values are checked all together, in config.py."""
+    for name, key in reversed(config.KEYS.items()):
+        if key.options:
+            switch = "/" in key.options
+            default = key.auto or _shown(key.default)
+            click.option(
+                *key.options.split(), config.parameter(name), default=None, is_flag=switch or None,
+                metavar=key.metavar or None, help=f"{key.help}  [default: {default}]",
+            )(command)  # fmt: skip
+    return command
 
 
-@click.command(context_settings={"show_default": True})
-@click.argument("data")
-@click.option("--target", metavar="COLUMN", help="The column to predict (tables).")
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ",".join(map(str, value)) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def output_options(command: Any) -> Any:
+    click.option("--json", "as_json", is_flag=True, help="Results as one JSON object on stdout.")(command)
+    click.option("--quiet", "-q", is_flag=True, help="No progress.")(command)
+    click.option("--verbose", "-v", is_flag=True, help="What is done to each column, and every setting.")(command)
+    return command
+
+
+@click.command()
+@click.argument("data", required=False, default=None)
+@click.option("--config", "-c", "file", metavar="FILE", help='A YAML file, as `init` writes it; "-" is stdin.')
 @click.option(
-    "--test",
-    metavar="FILE|FRACTION",
-    default="0.2",
-    help="Test rows: a file, or a share of DATA; data with a test set of their own use that.",
+    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="A key of the configuration, such as optimizer.lr=1e-3."
 )
 @click.option(
-    "--validation",
-    type=click.FloatRange(0, 1, max_open=True),
-    default=0.2,
-    help="Share of the other rows that chooses the best epoch.",
-)
-@click.option(
-    "--task", type=click.Choice(["auto", "classification", "regression"]), default="auto", help="What the target is."
-)
-@click.option(
-    "--hidden",
-    metavar="WIDTHS",
-    callback=_widths,
-    default="128,64",
-    help='Hidden widths, such as 256,128; "" for a linear model.',
-)
-@click.option("--activation", default="relu", help="Activation after each hidden layer.")
-@click.option(
-    "--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Dropout rate after each hidden layer."
-)
-@click.option(
-    "--norm",
-    type=click.Choice(["none", "batch", "layer"]),
-    default="none",
-    help="Normalisation before each activation.",
-)
-@click.option("--optimizer", default="adamw", help="sgd, adagrad, rmsprop, adam, adamw, nadam, lion or lbfgs.")
-@click.option(
-    "--lr",
-    type=click.FloatRange(0, min_open=True),
-    help="Peak learning rate.  [default: the optimizer's, 0.002 for adamw]",
-)
-@click.option(
-    "--weight-decay", type=click.FloatRange(0), help="Weight decay.  [default: the optimizer's, 0.01 for adamw]"
-)
-@click.option("--schedule", default="one_cycle", help="constant, cosine, one_cycle, coslog4, flat_cos, ...")
-@click.option(
-    "--epochs", type=click.IntRange(1), help="Passes over the training rows.  [default: 15 to 60, by their number]"
-)
-@click.option("--batch-size", "-b", type=click.IntRange(1), help="Rows a step.  [default: 16 to 256, by their number]")
-@click.option(
-    "--patience", type=click.IntRange(0), help="Stop after so many epochs without improvement.  [default: never]"
-)
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of the split, the weights, the batches and dropout.")
-@click.option("--device", "-d", help="auto, cpu, cuda or cuda:1.  [default: GPUNET_DEVICE, else auto]")
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "tf32", "bf16"]),
-    default="float32",
-    help="Of products; tf32 and bf16 on an NVIDIA GPU only.",
-)
-@click.option("--autotune", is_flag=True, help="Time the GPU library's algorithms for each product once.")
-@click.option(
-    "--out",
-    "-o",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
+    "--out", "-o", metavar="DIR", type=click.Path(path_type=Path),
     help="Run directory, which must not exist.  [default: runs/NAME-1, -2, ...]",
-)
-@click.option(
-    "--split",
-    "digits_split",
-    type=click.Choice(["random", "official"]),
-    default="random",
-    help="Of the embedded digits: by seed, or disjoint writers.",
-)
-@click.option(
-    "--header/--no-header", default=None, help="Whether a CSV's first line names the columns.  [default: found out]"
-)
-@click.option("--delimiter", metavar="CHAR", help="Of a CSV.  [default: found out]")
-@click.option(
-    "--on-bad-row", type=click.Choice(["error", "skip"]), default="error", help="What a CSV line of another length is."
-)
-@click.option("--json", "as_json", is_flag=True, help="Results as one JSON object on stdout.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress.")
-def command(data: str, **options: Any) -> int:
-    """Train a net on DATA: a CSV, NPZ, NPY or IDX file, a folder of MNIST or CIFAR-10 files, or the word "digits".
+)  # fmt: skip
+@click.option("--check", is_flag=True, help="Go through the checks of `gpunet-train check` first.")
+@click.option("--dry-run", is_flag=True, help="Read the data, check every setting, show what would be trained, and stop.")
+@_options
+@output_options
+def command(data: str | None, file: str | None, assignments: tuple[str, ...], out: Path | None, **options: Any) -> int:
+    """Train a net on DATA: a table (CSV, Parquet, Arrow, JSON lines), arrays (NPZ, NPY, libsvm), images (IDX, CIFAR-10), a
+    folder of them, or the word "digits". "-" is stdin.
 
-    Progress goes to stderr, results to stdout. The run directory holds best.gpunet (the model), metrics.csv,
-    summary.json and env.json.
+    Flags go before --set, --set before --config. Progress goes to stderr, results to stdout. The run directory holds
+    best.gpunet (the model), last.ckpt (to resume from), config.yaml, metrics.csv, metrics.jsonl, summary.json, env.json,
+    log.txt, and with gpunet[plot] report.html and plots/.
     """
-    from ..train.recipe import Recipe, train
+    resolved = config.resolve(file, assignments, {**options, config.parameter("data.path"): data})
+    if resolved["data.path"] is None:
+        raise ConfigError("Missing argument DATA, or data.path in --config")
+    show = Show(options["as_json"], options["quiet"], options["verbose"])
+    dataset = read(resolved)
+    if options["check"] or options["dry_run"]:
+        from . import check
 
-    quiet, as_json = options["quiet"], options["as_json"]
-    fraction, test_file = _test(options["test"])
-    dataset = _read(data, options, test_file)
-    recipe = Recipe(
-        test=fraction, norm=None if options["norm"] == "none" else options["norm"],
-        **{k: options[k] for k in (
-            "validation", "task", "hidden", "activation", "dropout", "optimizer", "lr", "weight_decay", "schedule", "epochs", "batch_size",
-            "patience", "seed", "device", "precision", "autotune",
-        )},
-    )  # fmt: skip
-    directory = rundir.claim(options["out"], dataset.name)
-    try:
-        run = train(
-            dataset, target=options["target"], recipe=recipe, show_progress=False if quiet else "auto",
-            announce=None if quiet else lambda *given: _announce(dataset, *given),
-        )  # fmt: skip
-    except BaseException:
-        rundir.release(directory)
-        raise
-    model = rundir.write(directory, run)
-    summary = rundir.summary(run, model)
-    if as_json:
-        click.echo(rundir.to_json(summary))
-    else:
-        _report(summary, directory, data)
-    return 130 if run.history.stopped == "interrupted" else 0
+        failed = check.before(dataset, resolved, show, sanity=options["check"])
+        if options["dry_run"]:
+            return failed
+    with RunDirectory.claim(out, dataset.name, quiet=show.quiet) as directory:
+        return train(dataset, resolved, directory, show)
 
 
-def _test(value: str) -> tuple[float, str | None]:
-    try:
-        fraction = float(value)
-    except ValueError:
-        return 0.0, value
-    if not 0 <= fraction < 1:
-        raise click.BadParameter(f"a file, or a fraction in [0, 1), got {value}", param_hint="--test")
-    return fraction, None
+class Show:
+    """How much is shown, and where."""
+
+    def __init__(self, as_json: bool, quiet: bool, verbose: bool = False) -> None:
+        self.as_json, self.quiet, self.verbose = as_json, quiet, verbose and not quiet
 
 
-def _read(data: str, options: dict[str, Any], test_file: str | None) -> Any:
-    how = {k: options[k] for k in ("header", "delimiter", "on_bad_row")}
-    found = source.read(data, digits_split=options["digits_split"], **how)
-    if test_file is not None:
+def read(settings: dict[str, Any]) -> Any:
+    """The data set, with the test file's rows where one is given."""
+    how = {name: settings[f"data.{name}"] for name in ("header", "delimiter", "on_bad_row")}
+    found = source.read(settings["data.path"], digits_split=settings["data.split"], **how)
+    test_file = settings["data.test"]
+    if isinstance(test_file, str):
         other = source.read(test_file, **how)
         if type(other.x) is not type(found.x):
-            raise ConfigError(f"--test {test_file} is not the kind of data that {data} is")
+            raise ConfigError(f"--test {test_file} is not the kind of data that {settings['data.path']} is")
         found.test_x, found.test_y = other.x, other.y
     return found
 
 
-def _announce(dataset: Any, data: Any, net: Any, device: Any, recipe: Any) -> None:
+def recipe(settings: dict[str, Any]) -> Any:
+    from ..train.recipe import Recipe
+
+    def section(name: str, *keys: str) -> dict[str, Any]:
+        return {key: settings[f"{name}.{key}"] for key in keys}
+
+    test, norm = settings["data.test"], settings["model.norm"]
+    return Recipe(
+        hidden=tuple(settings["model.hidden"]), norm=None if norm == "none" else norm,
+        test=0.0 if isinstance(test, str) else test, optimizer=settings["optimizer.name"],
+        **section("data", "validation", "task"), **section("model", "activation", "dropout"),
+        **section("optimizer", "lr", "weight_decay", "schedule"),
+        **section("train", "epochs", "batch_size", "patience", "max_seconds", "seed", "device", "precision", "autotune"),
+    )  # fmt: skip
+
+
+def as_resolved(settings: dict[str, Any], chosen: Any) -> dict[str, Any]:
+    """The configuration with what was chosen for its automatic values."""
+    named = {"optimizer.lr": "lr", "optimizer.weight_decay": "weight_decay"}
+    named |= {f"train.{key}": key for key in ("epochs", "batch_size", "device")}
+    return settings | {key: getattr(chosen, attribute) for key, attribute in named.items()}
+
+
+def train(dataset: Any, settings: dict[str, Any], directory: RunDirectory, show: Show, *, resume: bool | str = False) -> int:
+    """Train in this directory, and tell the results."""
+    import os
+
+    from ..data.splits import fingerprint
+    from ..train.checkpoint import Checkpoint
+    from ..train.recipe import train as train_recipe
+
+    keeper = Checkpoint(
+        directory.path / LAST, every=settings["run.checkpoint_every"],
+        made_with={"file": {"content": fingerprint(dataset), "target": settings["data.target"]}},
+    )  # fmt: skip
+
+    def ready(data: Any, trainer: Any, chosen: Any) -> None:
+        directory.config = as_resolved(settings, chosen)
+        keeper.about = {"config": directory.config, "folder": os.getcwd()}
+        announce(directory.say, dataset, data, trainer, chosen)
+        if show.verbose:
+            describe(directory.say, data, directory.config)
+
+    callbacks: list[Any] = [directory]
+    if settings["run.tensorboard"]:
+        from .tensorboard import EventFiles
+
+        callbacks.append(EventFiles(directory.path))
+    with directory.recording():
+        run = train_recipe(
+            dataset, target=settings["data.target"], recipe=recipe(settings), callbacks=callbacks,
+            show_progress=False if show.quiet else "auto", announce=ready, checkpoint=keeper, resume=resume,
+            on_best=directory.keep_best,
+        )  # fmt: skip
+    found = directory.finish(run)
+    tell(found, directory, settings["data.path"], show)
+    if found["stopped"] in ASKED_TO_END:  # who waits for the end of a run does not wait for pictures of half of it
+        return ASKED_TO_END[found["stopped"]]
+    if settings["run.report"]:
+        page = directory.draw(run)
+        if page is not None and not show.as_json:
+            click.echo(f"report {page}")
+    return 0
+
+
+def announce(say: Any, dataset: Any, data: Any, trainer: Any, chosen: Any) -> None:
     from .. import __version__
     from ..tabular import Encoder
 
-    def say(text: str) -> None:
-        click.echo(text, err=True)
-
-    say(f"gpunet {__version__} · {device.description}")
+    say(f"gpunet {__version__} · {trainer.device.description}")
     columns = len(data.encoder.names) if isinstance(data.encoder, Encoder) else data.train[0].shape[1]
     target = f"{len(data.target.classes)} classes" if data.target.classes is not None else "regression"
     why = f" ({data.target.reason})" if dataset.y is None else ""
@@ -179,22 +176,37 @@ def _announce(dataset: Any, data: Any, net: Any, device: Any, recipe: Any) -> No
         "validation": data.validation and data.validation[0],
         "test": data.test and data.test[1],
     }
-    counts = " / ".join(f"{name} {len(part):,}" for name, part in parts.items() if part is not None)
+    counts = " / ".join(f"{name} {part.shape[0]:,}" for name, part in parts.items() if part is not None)
     say(f"{dataset.name}: {columns} columns · {target}{why} · {counts}")
     for note in data.notes:
         say(f"  {note}")
-    hidden = len(recipe.hidden)
+    net, hidden = trainer.model, len(chosen.hidden)
     parameters = sum(t.size for t in net.parameters())
     widths = "-".join(map(str, net.widths))
-    say(f"MLP {widths} ({hidden} hidden layer{'s' * (hidden != 1)}, {parameters:,} parameters) · {recipe.optimizer}")
+    say(f"MLP {widths} ({hidden} hidden layer{'s' * (hidden != 1)}, {parameters:,} parameters) · {chosen.optimizer}")
 
 
-def _report(summary: dict[str, Any], directory: Path, data: str) -> None:
-    test = [f"{name.removeprefix('test.')} {value:.4f}" for name, value in summary.items() if name.startswith("test.")]
+def describe(say: Any, data: Any, settings: dict[str, Any]) -> None:
+    from .check import treatments
+
+    for name, what in treatments(data.encoder):
+        say(f"  {name}: {what}")
+    for line in config.to_yaml(settings).splitlines():
+        say(f"  {line}")
+
+
+def tell(found: dict[str, Any], directory: RunDirectory, data: str, show: Show) -> None:
+    test = [f"{name.removeprefix('test.')} {value:.4f}" for name, value in found.items() if name.startswith("test.")]
     if test:
-        click.echo(f"test {'   '.join(test)}   {summary['seconds']:.1f} s in all")
-    click.echo(f"model  {summary['model']}")
-    click.echo(f"next   gpunet-train predict {directory} {'your.csv' if data == 'digits' else data} -o out.csv")
-    if summary["stopped"] == "interrupted":
-        click.echo("interrupted: the model has the weights of its best epoch so far", err=True)
+        directory.say(f"test {'   '.join(test)}", shown=False)
+    if found["stopped"] in ASKED_TO_END:
+        kept = f"{BEST} has the weights of its best epoch so far" if found["best_epoch"] else "no epoch was finished"
+        directory.say(f"{found['stopped']}: {kept}. Go on with  gpunet-train resume {directory.path}", shown=True)
+    if show.as_json:
+        click.echo(to_json(found))
+        return
+    if test:
+        click.echo(f"test {'   '.join(test)}   {found['seconds']:.1f} s in all")
+    click.echo(f"model  {found['model']}")
+    click.echo(f"next   gpunet-train predict {directory.path} {'your.csv' if data in ('digits', '-') else data} -o out.csv")
     sys.stdout.flush()

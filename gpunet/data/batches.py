@@ -63,6 +63,7 @@ class Batches:
         self.rewind()
 
     def rewind(self) -> None:
+        """Go to the first place in the order."""
         self.cursor.value[...] = 0
 
     def sizes(self, batch_size: int, *, drop_last: bool = False, smallest: int = 1) -> list[int]:
@@ -75,8 +76,9 @@ class Batches:
             sizes[-2:] = [sizes[-2] + sizes[-1]]
         return sizes
 
-    def begin(self, sizes: Sequence[int]) -> None:
-        """An epoch of batches of these lengths begins."""
+    def begin(self, sizes: Sequence[int], at: int = 0) -> None:
+        """An epoch of batches of these lengths begins, or goes on with its step `at`."""
+        self.cursor.value[...] = sum(sizes[:at])
 
     def ready(self, at: int) -> int | None:
         """How many steps, from step `at` of the epoch on, have their rows on the device; None: all."""
@@ -91,6 +93,11 @@ class Batches:
         return x, y, weight
 
     # ------------------------------------------------------------------ as they lie, for evaluation
+
+    def content(self) -> list[npt.NDArray[Any] | None]:
+        """The arrays of which all of this is made, in host memory; for a fingerprint."""
+        x = [self.x.values, self.x.columns, self.x.starts] if isinstance(self.x, SparseRows) else [self.x]
+        return [None if t is None else t.numpy() for t in (*x, self.y, self.weight)]
 
     @property
     def at_once(self) -> int:
@@ -154,22 +161,23 @@ class Streamed(Batches):
     def rewind(self) -> None:
         self._order = np.arange(self.rows)
 
-    def begin(self, sizes: Sequence[int]) -> None:
+    def begin(self, sizes: Sequence[int], at: int = 0) -> None:
         if self._coming is not None:  # of an epoch that was broken off
             self._coming.result()
         self._stage(max(sizes))
-        self._groups, self._now = _groups(sizes, self._capacity), -1
-        self._coming = self._send(0)
+        self._groups, self._ends = _groups(sizes, self._capacity), np.cumsum([0, *sizes])
+        self._now = next((i for i, group in enumerate(self._groups) if at < group.end), len(self._groups)) - 1
+        self._coming = self._send(self._now + 1) if self._now + 1 < len(self._groups) else None
 
     def ready(self, at: int) -> int:
         """Where a group begins, its rows are waited for, and those of the next are sent for."""
         if self._now < 0 or at >= self._groups[self._now].end:
             assert self._coming is not None
             self._now += 1
-            half = self._now % 2
+            half, ahead = self._now % 2, int(self._ends[at]) - self._groups[self._now].first
             self._sent[half] = self._coming.result()
             self.device.follow(self._sent[half])
-            self.cursor.value[...] = half * self._capacity
+            self.cursor.value[...] = half * self._capacity + ahead
             self._coming = self._send(self._now + 1) if self._now + 1 < len(self._groups) else None
         return self._groups[self._now].end - at
 
@@ -201,6 +209,9 @@ class Streamed(Batches):
                 np.take(host, rows, axis=0, out=pinned[: len(rows)], mode="clip")  # "raise" would copy once more
                 pairs.append((stage.value[start : start + len(rows)], pinned[: len(rows)]))
         return self.device.send(pairs)
+
+    def content(self) -> list[npt.NDArray[Any] | None]:
+        return self._host
 
     def some(self, rows: npt.NDArray[np.int64]) -> Tensor:
         assert self._host[0] is not None

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, TextIO
+from typing import Any, BinaryIO, Literal, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, DataError, FormatError, ShapeError
-from .files import existing, read_bytes
-from .sniff import Layout, find_layout, is_blank, records
-from .table import Column, Table, default_names, encode
+from . import files
+from .arrow import numbers, values
+from .files import check_fits, existing, is_packed, read_bytes
+from .sniff import SAMPLE_BYTES, Layout, find_layout, is_blank, records
+from .table import MISSING, Column, Table, default_names, encode
 
 BOM = b"\xef\xbb\xbf"
+BLOCK = 1 << 20
 ARROW_PAYS_FROM = 2 << 20  # bytes; below it, importing pyarrow takes longer than the standard library needs
 
 
@@ -40,9 +45,26 @@ def read_csv(
     """
     _check_settings(delimiter, on_bad_row, engine)
     place = existing(path)
-    data = _text(place)
+    whole = read_bytes(place) if is_packed(place) or place.stat().st_size < ARROW_PAYS_FROM else None
+    size = place.stat().st_size if whole is None else len(whole)
+    found = None
+    if engine == "pyarrow" or (engine == "auto" and size >= ARROW_PAYS_FROM):
+        with _named(path), open(place, "rb") if whole is None else io.BytesIO(whole) as file:
+            found = by_arrow(file, size, header=header, delimiter=delimiter, required=engine == "pyarrow")
+    if found is None:
+        check_fits(path, 0, 0, at_least=2 * size)
+        data = _text(place, read_bytes(place) if whole is None else whole)
+        with _named(path):
+            found = by_csv(data, header=header, delimiter=delimiter, skip=on_bad_row == "skip")
+    with _named(path):
+        return _table(*found)
+
+
+@contextmanager
+def _named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors begin with the file's name."""
     try:
-        return _parse(data, header, delimiter, on_bad_row, engine)
+        yield
     except DataError as error:
         raise type(error)(f"{path}{' ' if str(error).startswith('line ') else ': '}{error}") from error
 
@@ -56,16 +78,16 @@ def _check_settings(delimiter: str | None, on_bad_row: str, engine: str) -> None
         raise ConfigError(f'engine {engine!r}: "auto", "csv" or "pyarrow" is expected')
 
 
-def _text(path: Path) -> bytes:
+def _text(path: Path, data: bytes) -> bytes:
     """The file's content, known to be UTF-8 text; without the byte order mark."""
-    data = read_bytes(path)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise FormatError(f"{path} is UTF-16; save it as UTF-8, for example with  iconv -f UTF-16 -t UTF-8")
     nul = data.find(b"\0")
     if nul >= 0:
         raise FormatError(f"{path} line {_line(data, nul):,}: a zero byte; this is not a text file")
     try:
-        data.decode("utf-8")
+        if not data.isascii():
+            data.decode("utf-8")
     except UnicodeDecodeError as error:
         where = f"{path} line {_line(data, error.start):,}: byte 0x{data[error.start]:02x}"
         raise FormatError(
@@ -78,19 +100,26 @@ def _line(data: bytes, at: int) -> int:
     return len(re.findall(rb"\r\n|\r|\n", data[:at])) + 1
 
 
-def _parse(data: bytes, header: bool | None, delimiter: str | None, on_bad_row: str, engine: str) -> Table:
-    layout = find_layout(data, header=header, delimiter=delimiter)
-    if layout is None:
-        next(records(data, delimiter or ","), None)  # says so if that is because of a quote that is never closed
-        raise DataError("there is no row in it")
-    wanted = engine == "pyarrow" or (engine == "auto" and len(data) >= ARROW_PAYS_FROM)
-    body = by_arrow(data, layout, required=engine == "pyarrow") if wanted else None
-    body = body or by_csv(data, layout, skip=on_bad_row == "skip")
-    if not len(body.columns[0][1]):
+def _table(layout: Layout, body: Body) -> Table:
+    if not body.rows:
         raise DataError(f"line {layout.line:,}: the header, and no row after it")
     names, note = _names(body.names, layout.width)
-    columns = (Column.from_codes(name, *coded) for name, coded in zip(names, body.columns, strict=True))
-    return Table.from_columns(columns, (*body.notes, *note))
+    columns = (_column(name, found) for name, found in zip(names, body.columns, strict=True))
+    return Table(tuple(columns), (*body.notes, *note), str(layout))
+
+
+def _check_fits(file: BinaryIO, size: int, width: int) -> None:
+    """Refuses a text whose table would not fit. Its lines are counted only where it could: a cell has a byte at least."""
+    free, lines = files.available_memory(), 0
+    if free is not None and 12 * size > free:
+        while block := file.read(BLOCK):
+            lines += block.count(b"\n") + block.count(b"\r")
+        file.seek(0)
+    check_fits("the table", lines, width, at_least=2 * size)
+
+
+def _column(name: str, found: Any) -> Column:
+    return Column.from_codes(name, *found) if isinstance(found, tuple) else Column(name, "numeric", found)
 
 
 def _names(given: list[str] | None, width: int) -> tuple[list[str], list[str]]:
@@ -106,15 +135,30 @@ def _names(given: list[str] | None, width: int) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True)
 class Body:
-    """What an engine finds: the header if there is one, and each column as (distinct cells, code of each row)."""
+    """What an engine finds: the header if there is one, and each column.
+
+    A column is (distinct cells, code of each row), or float64 where every cell is a number or missing.
+    """
 
     names: list[str] | None
-    columns: list[tuple[list[str], npt.NDArray[Any]]]
+    columns: list[Any]
     notes: list[str]
 
+    @property
+    def rows(self) -> int:
+        first = self.columns[0]
+        return len(first[1] if isinstance(first, tuple) else first)
 
-def by_csv(data: bytes, layout: Layout, *, skip: bool) -> Body:
+
+def by_csv(
+    data: bytes, *, header: bool | None = None, delimiter: str | None = None, skip: bool = False
+) -> tuple[Layout, Body]:
     """The rows by the standard library, which defines what the text means."""
+    layout = find_layout(data, header=header, delimiter=delimiter)
+    if layout is None:
+        next(records(data, delimiter or ","), None)  # says so if that is because of a quote that is never closed
+        raise DataError("there is no row in it")
+    _check_fits(io.BytesIO(data), len(data), layout.width)
     rows, bad = [], []
     for line, row in records(data, layout.delimiter):
         if len(row) == layout.width:
@@ -125,7 +169,7 @@ def by_csv(data: bytes, layout: Layout, *, skip: bool) -> Body:
             bad.append(line)
     names = rows.pop(0) if layout.header else None
     columns = [encode(cells) for cells in zip(*rows, strict=True)] or [encode([])] * layout.width
-    return Body(names, columns, [_skipped(bad, layout)] if bad else [])
+    return layout, Body(names, columns, [_skipped(bad, layout)] if bad else [])
 
 
 def _ragged(line: int, fields: int, layout: Layout) -> str:
@@ -141,52 +185,180 @@ def _skipped(lines: list[int], layout: Layout) -> str:
     return f"{len(lines):,} row{'s' * (len(lines) > 1)} not of {layout.width:,} fields left out: line {listed}"
 
 
-def by_arrow(data: bytes, layout: Layout, *, required: bool = False) -> Body | None:
-    """The same rows by pyarrow; None where it is not installed, or where the text is not surely the same to both."""
+def by_arrow(
+    file: BinaryIO, size: int, *, header: bool | None = None, delimiter: str | None = None, required: bool = False
+) -> tuple[Layout, Body] | None:
+    """The same by pyarrow; None where it is not installed, or where the text is not surely the same to both."""
     try:
         import pyarrow
-        import pyarrow.csv as arrow
+        import pyarrow.csv
     except ImportError as error:
         if required:
             raise ConfigError('engine "pyarrow" is not installed: pip install "gpunet[tabular]"') from error
         return None
-    if not layout.delimiter.isascii() or not _has_plain_quotes(data, layout.delimiter):
+    head = file.read(len(BOM) + SAMPLE_BYTES + 1)
+    text = head.removeprefix(BOM)
+    if not _is_text(text):
         return None
-    places = default_names(layout.width)
-    try:
-        table = arrow.read_csv(
-            pyarrow.BufferReader(data),
-            read_options=arrow.ReadOptions(column_names=places),
-            parse_options=arrow.ParseOptions(delimiter=layout.delimiter, newlines_in_values=True),
-            convert_options=arrow.ConvertOptions(column_types=dict.fromkeys(places, pyarrow.string())),
-        )
-    except pyarrow.ArrowInvalid:  # a ragged row, say: the standard library names its line or leaves it out
+    layout = find_layout(text, header=header, delimiter=delimiter, whole=len(text) <= SAMPLE_BYTES)
+    if layout is None or not layout.delimiter.isascii():
         return None
-    names = [str(column[0]) for column in table.columns] if layout.header else None
-    columns = [_coded(column) for column in table.slice(1 if layout.header else 0).columns]
-    longest = max((len(cell) for distinct, _ in columns for cell in distinct), default=0)
-    return Body(names, columns, []) if longest <= csv.field_size_limit() else None
+    _, names = next(records(text, layout.delimiter))
+    if len(names) != layout.width:
+        return None
+    file.seek(0)
+    _check_fits(file, size, layout.width)
+    begin = len(head) - len(text.lstrip(b"\r\n"))  # pyarrow would take a blank line for the header
+    columns = _arrow_columns(pyarrow, file, begin, layout)
+    return None if columns is None else (layout, Body(names if layout.header else None, columns, []))
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether this could be the beginning of a UTF-8 text."""
+    with suppress(UnicodeDecodeError):
+        return b"\0" not in head and (head.isascii() or bool(codecs.getincrementaldecoder("utf-8")().decode(head)))
+    return False
+
+
+def _arrow_columns(pyarrow: Any, file: BinaryIO, begin: int, layout: Layout) -> list[Any] | None:
+    """Numbers where the first lines have numbers, unless the column only began with them: then it is read again."""
+    texts, lines_in_cells = set(range(layout.width)) - layout.numeric, False
+    for _ in range(layout.width + 2):
+        file.seek(begin)
+        watched = _Watched(file, layout.delimiter, lines_in_cells=lines_in_cells)
+        try:
+            table = _arrow_table(pyarrow, watched, layout, texts)
+            watched.finish()
+        except _LinesInCells:
+            lines_in_cells = True
+            continue
+        except (_Odd, OSError):
+            return None
+        except pyarrow.ArrowInvalid as error:  # a ragged row, say: the standard library names its line or leaves it out
+            odd = _COLUMN.search(str(error))
+            if odd is None or int(odd[1]) in texts:
+                return None
+            texts.add(int(odd[1]))
+            continue
+        columns = [_numbers(c) if i not in texts else _coded(c) for i, c in enumerate(table.columns)]
+        odd_numbers = {i for i, c in enumerate(columns) if c is None}  # nan(1) is no number here
+        if not odd_numbers:
+            limit = csv.field_size_limit()
+            too_long = any(len(cell) > limit for c in columns if isinstance(c, tuple) for cell in c[0])
+            return None if too_long else columns
+        texts |= odd_numbers
+    return None
+
+
+_COLUMN = re.compile(r"column #(\d+)")
+
+
+def _arrow_table(pyarrow: Any, watched: _Watched, layout: Layout, texts: set[int]) -> Any:
+    """Columns of float64 (null where missing) and of dictionaries of texts."""
+    arrow, places = pyarrow.csv, default_names(layout.width)
+    coded = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    types = {place: coded if i in texts else pyarrow.float64() for i, place in enumerate(places)}
+    return arrow.read_csv(
+        pyarrow.PythonFile(watched, mode="r"),
+        read_options=arrow.ReadOptions(column_names=places, skip_rows_after_names=int(layout.header), block_size=BLOCK),
+        parse_options=arrow.ParseOptions(delimiter=layout.delimiter, newlines_in_values=watched.lines_in_cells),
+        convert_options=arrow.ConvertOptions(
+            column_types=types, null_values=sorted(MISSING), strings_can_be_null=False
+        ),
+    )
+
+
+def _numbers(column: Any) -> npt.NDArray[np.float64] | None:
+    """NaN where missing; None if the text itself had another NaN."""
+    found = numbers(column)
+    return found if np.count_nonzero(np.isnan(found)) == column.null_count else None
 
 
 def _coded(column: Any) -> tuple[list[str], npt.NDArray[Any]]:
-    codes = column.combine_chunks().dictionary_encode()
-    return codes.dictionary.to_pylist(), codes.indices.to_numpy()
+    codes = column.unify_dictionaries().combine_chunks()
+    codes = codes.chunk(0) if hasattr(codes, "chunk") else codes
+    return codes.dictionary.to_pylist(), values(codes.indices)[0]
 
 
-def _has_plain_quotes(data: bytes, delimiter: str) -> bool:
-    """Whether quotes stand only where RFC 4180 has them, so that lenient parsers have nothing to differ about.
+class _Odd(Exception):  # noqa: N818
+    """The text is not surely the same to pyarrow and to the standard library."""
 
-    Taken in pairs, each opening one follows a delimiter, a line end or (a doubled quote) the closing one before it;
-    each closing one is followed by one of these.
+
+class _LinesInCells(Exception):  # noqa: N818
+    """A line ends between two quotes, so that the text cannot be cut at any line end."""
+
+
+class _Watched:
+    """The file that pyarrow reads, each block looked at as it passes: a second pass over the text would cost as much again.
+
+    Odd is a zero byte, and a quote that is not where RFC 4180 has it, so that lenient parsers have nothing to differ
+    about: taken in pairs, each opening one follows a delimiter, a line end or (a doubled quote) the closing one before
+    it; each closing one is followed by one of these. 64 bytes are looked at together, a bit each.
     """
-    letters = np.frombuffer(data, np.uint8)
-    quotes = np.flatnonzero(letters == ord('"'))
-    if len(quotes) % 2:
+
+    closed = False
+
+    def __init__(self, file: BinaryIO, delimiter: str, *, lines_in_cells: bool) -> None:
+        self.file, self.delimiter, self.lines_in_cells = file, ord(delimiter), lines_in_cells
+        self.rest = b""  # what is not looked at yet, for its last byte's next is not known
+        self.inside, self.after_edge = np.uint64(0), np.uint64(1)  # of the byte before `rest`
+
+    def read(self, size: int = -1) -> bytes:
+        block = self.file.read(size)
+        if b"\0" in block:
+            raise _Odd
+        if b'"' not in block and b'"' not in self.rest and not self.inside:
+            self.rest = block[-1:] or self.rest
+        else:
+            self._look(self.rest + block)
+        return block
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
         return False
-    edges = np.frombuffer(f'{delimiter}\r\n"'.encode(), np.uint8)
-    before, after = quotes[::2] - 1, quotes[1::2] + 1
-    around = np.concatenate((letters[before[before >= 0]], letters[after[after < len(letters)]]))
-    return bool(np.isin(around, edges).all())
+
+    def close(self) -> None:
+        """The file stays open, for it may be read again."""
+
+    def finish(self) -> None:
+        if self.file.read(1):
+            raise _Odd  # pyarrow has not read it all
+        if b'"' in self.rest or self.inside:
+            self._look(self.rest + b"\n" * 65)
+            if self.inside:
+                raise _Odd
+
+    def _look(self, text: bytes) -> None:
+        end = (len(text) - 1) // 64 * 64
+        letters, self.rest = np.frombuffer(text, np.uint8, end), text[end:]
+        if not end:
+            return
+        quotes, lines = _bits(letters == ord('"')), _bits(letters == ord("\n"))
+        if b"\r" in text:
+            lines |= _bits(letters == ord("\r"))
+        edges = quotes | lines | _bits(letters == self.delimiter)
+        inside = quotes.copy()  # after each byte, by the number of quotes so far: odd or even
+        for step in (1, 2, 4, 8, 16, 32):
+            inside ^= inside << np.uint64(step)
+        odd = np.bitwise_xor.accumulate(np.append(self.inside, inside >> LAST))
+        inside ^= np.uint64(0) - odd[:-1]
+        before = edges << ONE | np.append(self.after_edge, edges[:-1] >> LAST)
+        is_next = np.uint64(text[end] in (ord('"'), ord("\n"), ord("\r"), self.delimiter))
+        after = edges >> ONE | np.append(edges[1:] << LAST, is_next << LAST)
+        self.inside, self.after_edge = odd[-1], edges[-1] >> LAST
+        if (quotes & inside & ~before).any() or (quotes & ~inside & ~after).any():
+            raise _Odd
+        if not self.lines_in_cells and (lines & inside).any():
+            raise _LinesInCells
+
+
+ONE, LAST = np.uint64(1), np.uint64(63)
+
+
+def _bits(letters: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
+    return np.packbits(letters, bitorder="little").view("<u8")
 
 
 def write_csv(target: str | os.PathLike[str] | TextIO, names: Sequence[str], columns: Sequence[npt.ArrayLike]) -> None:

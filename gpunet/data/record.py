@@ -16,16 +16,16 @@ Array = npt.NDArray[Any]
 
 @dataclass
 class Dataset:
-    """x is a Table, or an array [N, D] in the file's own dtype (uint8 images stay uint8); y has N rows or is None.
+    """x is a Table, a Csr, or an array [N, D] in the file's own dtype (uint8 images stay uint8); y has N rows or is None.
 
     `classes` are the names of the integer targets 0, 1, ... if the file gives them. `image_shape` says how a row of x
     lies in memory: (height, width) or (height, width, channels). `notes` says what the reader left out or assumed.
     """
 
     name: str
-    x: Table | Array
+    x: Any
     y: Array | None = None
-    test_x: Table | Array | None = None
+    test_x: Any = None
     test_y: Array | None = None
     classes: list[str] | None = None
     image_shape: tuple[int, ...] | None = None

@@ -23,12 +23,20 @@ NO_CELLS = Column.from_strings("", [])
 
 @dataclass(frozen=True)
 class Layout:
-    """`width` fields a row, as in line `line`; `header` says that the first such row holds the names."""
+    """`width` fields a row, as in line `line`; `header` says that the first such row holds the names.
+
+    `numeric` are the places of the columns that look like numbers from here, which all rows must confirm.
+    """
 
     delimiter: str
     width: int
     line: int
     header: bool
+    numeric: frozenset[int] = frozenset()
+
+    def __str__(self) -> str:
+        mark = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}.get(self.delimiter, repr(self.delimiter))
+        return f"delimiter {mark}, {f'names in line {self.line:,}' if self.header else 'no header'}"
 
 
 def records(data: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -61,13 +69,16 @@ def is_blank(row: list[str], width: int) -> bool:
     return width > 1 and len(row) == 1 and not row[0].strip()
 
 
-def find_layout(data: bytes, *, header: bool | None, delimiter: str | None) -> Layout | None:
-    """The layout by the first 100 lines, or None where there is no row at all.
+def find_layout(data: bytes, *, header: bool | None, delimiter: str | None, whole: bool = True) -> Layout | None:
+    """The layout by the first 100 lines, or None where there is no row at all (with whole=False: in the first lines).
 
     Delimiter: the one of tab ; | , that splits most rows into the same number of fields (two or more), the first of
     them where equal; a comma where none does. Width: that of most rows. Header: see `_has_header`.
     """
-    sampled = _rows_by_delimiter(_sample(data), delimiter) or _rows_by_delimiter(data, delimiter)
+    sample = _sample(data)
+    if not whole and sample is data:  # one line, longer than what is here of it
+        return None
+    sampled = _rows_by_delimiter(sample, delimiter) or (_rows_by_delimiter(data, delimiter) if whole else {})
     widths = {mark: Counter(len(row) for _, row in rows).most_common(1)[0] for mark, rows in sampled.items()}
     splitting = [mark for mark in widths if widths[mark][0] > 1]
     best = max(splitting, key=lambda mark: widths[mark][1]) if splitting else delimiter or ","
@@ -77,7 +88,11 @@ def find_layout(data: bytes, *, header: bool | None, delimiter: str | None) -> L
     fitting = [(line, row) for line, row in sampled[best] if len(row) == width]
     if header is None:
         header = _has_header([row for _, row in fitting])
-    return Layout(best, width, fitting[0][0], header)
+    sampled_columns = zip(*[row for _, row in fitting[int(header) :]], strict=True)
+    numeric = frozenset(
+        i for i, cells in enumerate(sampled_columns) if Column.from_strings("", cells).kind == "numeric"
+    )
+    return Layout(best, width, fitting[0][0], header, numeric)
 
 
 def _sample(data: bytes) -> bytes:

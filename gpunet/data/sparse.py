@@ -74,6 +74,7 @@ class Csr:
         return self.take(rows)
 
     def take(self, rows: Any) -> Csr:
+        """The rows at these indices (or a slice, or where a mask is true), in that order."""
         rows = np.arange(len(self))[rows]
         lengths = np.diff(self.starts)[rows]
         starts = np.concatenate([[0], np.cumsum(lengths)])

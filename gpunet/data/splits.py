@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .. import rng
 from ..errors import ConfigError, DataError, ShapeError
 from .record import Dataset
+from .sparse import Csr
 from .table import Column, Table
 
 Indices = npt.NDArray[np.int64]
@@ -83,6 +84,9 @@ def fingerprint(data: Dataset) -> str:
         if isinstance(part, Table):
             for column in part.columns:
                 _add_column(digest, column)
+        elif isinstance(part, Csr):
+            for array in (part.starts, part.columns, part.values):
+                _add_array(digest, array)
         elif part is not None:
             _add_array(digest, part)
     return digest.hexdigest()

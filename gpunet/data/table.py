@@ -152,10 +152,14 @@ def default_names(count: int) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Columns of equal length with different names, in order; `notes` says what the reader left out or made up."""
+    """Columns of equal length with different names, in order; `notes` says what the reader left out or made up.
+
+    `layout` says how a text was found to be laid out; empty for what is no text.
+    """
 
     columns: tuple[Column, ...]
     notes: tuple[str, ...] = ()
+    layout: str = ""
 
     def __post_init__(self) -> None:
         twice = [name for name, times in Counter(self.names).items() if times > 1]
@@ -245,3 +249,33 @@ def _categorical(name: str, cells: list[Any]) -> Column:
     texts = np.empty(len(cells), object)
     texts[:] = [None if _is_missing(cell) or str(cell).strip() in MISSING else str(cell).strip() for cell in cells]
     return Column(name, "text", texts)
+
+
+def joined(parts: Sequence[tuple[str, Table]]) -> Table:
+    """The rows of all tables (each with the name of where it comes from), whose columns must be the same.
+
+    Raises:
+        DataError: columns are missing or too many, or hold numbers in one part and text in another.
+    """
+    first_name, first = parts[0]
+    for name, table in parts[1:]:
+        odd = [n for n in [*first.names, *table.names] if n not in table.names or n not in first.names]
+        if odd:
+            where = name if odd[0] in table.names else first_name
+            raise DataError(f'column "{odd[0]}" is in {where} only, of {first_name} and {name}; parts have the same columns')
+    columns = [_joined_column([(name, table[column.name]) for name, table in parts]) for column in first.columns]
+    return Table.from_columns(columns, [f"{name}: {note}" for name, table in parts for note in table.notes])
+
+
+def _joined_column(parts: Sequence[tuple[str, Column]]) -> Column:
+    known = [(name, column) for name, column in parts if column.kind == "text" or not column.missing.all()]
+    kinds = {column.kind: name for name, column in reversed(known)}
+    if len(kinds) > 1:
+        raise DataError(
+            f'column "{parts[0][1].name}" holds numbers in {kinds["numeric"]} and text in {kinds["text"]}; '
+            "join the files to have it as text"
+        )
+    kind: Kind = "text" if "text" in kinds else "numeric"
+    blank = {"text": None, "numeric": math.nan}[kind]
+    values = [c.values if c.kind == kind else np.full(len(c.values), blank, object) for _, c in parts]
+    return Column(parts[0][1].name, kind, np.concatenate(values))

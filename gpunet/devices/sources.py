@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..errors import DeviceError
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-_FOLDERS = (_PACKAGE / "csrc", _PACKAGE.parent / "csrc")
+PACKAGE = Path(__file__).resolve().parent.parent
+_FOLDERS = (PACKAGE / "csrc", PACKAGE.parent / "csrc")
 
 
 def find(name: str) -> Path:

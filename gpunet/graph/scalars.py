@@ -8,17 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 WHAT = {
-    "add": 0,
-    "sub": 1,
-    "mul": 2,
-    "div": 3,
-    "maximum": 4,
-    "minimum": 5,
-    "cast": 6,
-    "copy": 6,
-    "watch": 7,
-    "count": 8,
-}
+    "add": 0, "sub": 1, "mul": 2, "div": 3, "maximum": 4, "minimum": 5, "cast": 6, "copy": 6, "watch": 7, "count": 8,
+}  # fmt: skip
 TYPES = {"float32": 0, "float64": 1, "int64": 2}
 MOST = 8
 
@@ -54,8 +45,8 @@ class Scalars:
         self.calls.append(ScalarCall(what, out, ins, max((call.level + 1 for call in before), default=0)))
 
     def count(self) -> None:
-        """A step is done, once all of these are."""
-        self.calls.append(ScalarCall("count", None, (), max((call.level + 1 for call in self.calls), default=0)))
+        """A step is done, unless one of these stops it."""
+        self.add("count", None, ())
 
     def launch(self, cuda: Any) -> None:
         control = cuda.launcher.control

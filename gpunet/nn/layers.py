@@ -375,3 +375,10 @@ def hidden_block(
         made = BatchNorm1d(outputs) if norm == "batch" else LayerNorm(outputs)
         parts = [Linear(inputs, outputs, bias=norm != "batch", init=chosen), made, BY_NAME[activation]()]
     return [*parts, Dropout(dropout)] if dropout else parts
+
+
+def is_activated(module: Module) -> bool:
+    """Whether what it gives comes out of an activation."""
+    if isinstance(module, (_Activation, _Scaled)):
+        return not isinstance(module, Identity)
+    return isinstance(module, Linear) and module.activation != "identity"

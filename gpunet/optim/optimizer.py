@@ -166,6 +166,14 @@ class Optimizer(Settings):
         table = self._tables[name]
         return ops.gather(table, ops.minimum(self.t - self.begun, table.size - 1))
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step, with its schedule."""
+        if "lr" not in self._tables:
+            return float(self.lr)
+        with no_grad():
+            return float(self.lr) * self._factor("lr").item()
+
     def _of_group(self, group: Group, name: str, factors: Mapping[str, Tensor]) -> Tensor:
         value = group.scalars.get(name, self.scalars[name])
         if name in factors:

@@ -31,7 +31,10 @@ class Training(Protocol):
 
 
 class Callback:
-    """Subclass it and define the moments you want. A chunk is as many steps as fit into about 50 ms."""
+    """Subclass it and define the moments you want. A chunk is as many steps as fit into about 50 ms.
+
+    One that must remember across a resume has `state_dict()` (JSON values, arrays, dicts of both) and `load_state_dict`.
+    """
 
     def on_train_begin(self, trainer: Training) -> None: ...
     def on_epoch_begin(self, trainer: Training, epoch: int) -> None: ...
@@ -83,6 +86,16 @@ class BestWeights(Callback):
             self.waited += 1
         if self.patience is not None and self.waited >= max(self.patience, 1):
             trainer.stop("patience")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has seen so far; what `Trainer.state_dict` keeps of every callback that has this method."""
+        seen = {name: getattr(self, name) for name in ("best", "best_tie", "epoch", "waited")}
+        return seen if self.state is None else seen | {"state": self.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.state = None
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def on_train_end(self, trainer: Training) -> None:
         if self.restore and self.state is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ import numpy.typing as npt
 
 from .. import losses, nn, optim
 from ..data.dataset import Dataset
+from ..data.files import check_fits
+from ..data.sparse import Csr
 from ..data.splits import split
 from ..data.table import Table
 from ..devices import Device
@@ -21,6 +24,7 @@ from ..devices import device as open_device
 from ..errors import ConfigError, DataError, did_you_mean
 from ..tabular import ArrayEncoder, Encoder, Target
 from .callbacks import Callback
+from .checkpoint import Checkpoint
 from .history import History
 from .model import Model
 from .trainer import Trainer, auto_batch_size
@@ -43,6 +47,7 @@ class Recipe:
     epochs: int | None = None  # None: see default_epochs
     batch_size: int | None = None
     patience: int | None = None
+    max_seconds: float | None = None
     validation: float = 0.2  # of the rows that are not test rows, at most MOST_VALIDATION_ROWS
     test: float = 0.2  # used when the data bring no test set of their own
     task: Literal["auto", "classification", "regression"] = "auto"
@@ -98,6 +103,8 @@ class Run:
 def prepare(dataset: Dataset, target_column: str | None, recipe: Recipe) -> Data:
     """Split and encode; whatever is learned about the columns is learned from training rows only."""
     x, y, test = answers(dataset, target_column)
+    if isinstance(x, Csr):
+        x, test = _dense(dataset.name, x, test)
     rows = len(y)
     everything = Target.fit(y, task=recipe.task)
     codes = everything.encode(y) if everything.task == "classification" else None
@@ -119,6 +126,14 @@ def prepare(dataset: Dataset, target_column: str | None, recipe: Recipe) -> Data
 
     notes = [*dataset.notes, *encoder.notes, *target.notes]
     return Data(encoded(train), encoded(validation) if len(validation) else None, test, encoder, target, notes)
+
+
+def _dense(name: str, x: Csr, test: Any) -> tuple[npt.NDArray[Any], Any]:
+    """Sparse rows as the matrices that the net is trained on, if they fit."""
+    width = max(x.width, test[0].width if test is not None else 0)
+    check_fits(name, len(x) + (len(test[0]) if test is not None else 0), width)
+    dense = replace(x, width=width).dense()
+    return dense, None if test is None else (replace(test[0], width=width).dense(), test[1])
 
 
 def answers(dataset: Dataset, column: str | None) -> tuple[Any, npt.NDArray[Any], tuple[Any, npt.NDArray[Any]] | None]:
@@ -200,12 +215,17 @@ def train(
     callbacks: Sequence[Callback] = (),
     show_progress: bool | str = "auto",
     announce: Any = None,
+    checkpoint: Checkpoint | None = None,
+    resume: bool | str = False,
+    on_best: Callable[[Model], None] | None = None,
 ) -> Run:
     """Train an MLP on a data set and score it on its test rows.
 
     Args:
         target: the column to predict, where the data are a table.
-        announce: called with (data, net, device, recipe) once all is ready to begin.
+        announce: called with (data, trainer, recipe) once all is ready to begin; the recipe's None are filled in.
+        checkpoint, resume: as Trainer.fit has them.
+        on_best: called with the best model so far, whenever the state is saved and a better epoch has come.
     """
     recipe = recipe or Recipe()
     started = time.perf_counter()
@@ -218,17 +238,53 @@ def train(
         net, loss, recipe_optimizer(recipe), device=device, seed=recipe.seed, precision=recipe.precision,
         autotune=recipe.autotune,
     )  # fmt: skip
+    recipe = resolved(recipe, trainer, rows=len(data.train[0]))
+
+    def model(net: nn.Module, history: History) -> Model:
+        return Model(net, data.encoder, data.target, info=_info(dataset, target, recipe, device, history))
+
+    if checkpoint is not None and on_best is not None:
+        checkpoint.also = _best_keeper(on_best, model)
     if announce is not None:
-        announce(data, net, device, recipe)
-    rows = len(data.train[0])
+        announce(data, trainer, recipe)
+    before_fit = time.perf_counter()
     history = trainer.fit(
-        data.train, validation=data.validation, epochs=recipe.epochs or default_epochs(rows),
-        batch_size=recipe.batch_size, patience=recipe.patience, callbacks=callbacks, show_progress=show_progress,
+        data.train, validation=data.validation, epochs=recipe.epochs or 1, batch_size=recipe.batch_size,
+        patience=recipe.patience, max_seconds=recipe.max_seconds, callbacks=callbacks, show_progress=show_progress,
+        checkpoint=checkpoint, resume=resume,
     )  # fmt: skip
-    model = Model(net, data.encoder, data.target, info=_info(dataset, target, recipe, device, history))
-    test = model.evaluate(*data.test) if data.test is not None else {}
-    model.info["test"] = _known(test)
-    return Run(model, history, test, data, recipe, time.perf_counter() - started)
+    after_fit = time.perf_counter()
+    made = model(net, history)
+    test = made.evaluate(*data.test) if data.test is not None else {}
+    made.info["test"] = _known(test)
+    around = time.perf_counter() - after_fit + before_fit - started
+    return Run(made, history, test, data, recipe, history.seconds + around)
+
+
+def resolved(recipe: Recipe, trainer: Trainer, *, rows: int) -> Recipe:
+    """The recipe with what its None stand for: the same run comes of it."""
+    optimizer = trainer.optimizer
+    return replace(
+        recipe, lr=optimizer.lr, weight_decay=optimizer.weight_decay, epochs=recipe.epochs or default_epochs(rows),
+        batch_size=recipe.batch_size or (None if optimizer.full_batch else auto_batch_size(rows)),
+        device=trainer.device.name,
+    )  # fmt: skip
+
+
+def _best_keeper(tell: Callable[[Model], None], model: Callable[..., Model]) -> Callable[[Trainer], None]:
+    """Tells of the trainer's best model so far, once each."""
+    told = [0]
+
+    def keep(trainer: Trainer) -> None:
+        if trainer.best_state is None or trainer.best_epoch == told[0]:
+            return
+        net = copy.deepcopy(trainer.model)  # the trainer's own goes on being trained
+        net.load_state_dict(trainer.best_state)
+        history = copy.copy(trainer.history)
+        history.best_epoch = told[0] = trainer.best_epoch
+        tell(model(net, history))
+
+    return keep
 
 
 def _known(scores: dict[str, float]) -> dict[str, float | None]:

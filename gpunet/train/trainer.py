@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +23,14 @@ from ..data.splits import split
 from ..devices import Device
 from ..devices import device as open_device
 from ..engine import Tensor, grad, mode, no_grad, tensor
-from ..errors import ConfigError, OutOfMemoryError, ShapeError
+from ..errors import ConfigError, DivergedError, OutOfMemoryError, ShapeError
 from ..graph.compile import Compiled
 from ..nn import BatchNorm1d, Dropout, Module
 from ..optim.optimizer import ScheduleLike
+from . import checkpoint as checkpoints
 from . import diagnose
 from .callbacks import BestWeights, Callback, progress
+from .checkpoint import Checkpoint
 from .forward import ROWS, Forward
 from .history import History
 from .scores import scores
@@ -34,6 +39,12 @@ log = logging.getLogger("gpunet")
 
 CHUNK_SECONDS = 0.05
 MEASURED_ROWS = 10_000
+ASKED_TO_END = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_CHOSEN = ("settings", "options", "groups", "schedules")  # of an optimizer's state: what its user says
+
+
+class _Interrupted(Exception):
+    """A signal came while the end of an epoch was being measured."""
 
 
 def auto_batch_size(rows: int) -> int:
@@ -89,15 +100,21 @@ class Trainer:
         self.history = History()
         self.epoch = self.step = self.epochs = self.total_steps = 0
         self.speed = 0.0
+        self.whole = True  # whether no step is half done, so that the state can be saved
         self.compiles = compile and (self.device.kind == "cpu" or self.device.captures)
         self._stop = ""
         self._best: BestWeights | None = None
         self._average: Any = None
         self._dropout: _ScheduledDropout | None = None
         self._measures = True
+        self._callbacks: list[Any] = []
+        self._made_with: dict[str, Any] = {}
+        self._before = 0.0  # seconds that training took until it was resumed
+        self._started = time.perf_counter()
         self._programs: dict[int, Compiled] = {}
         self._forward = Forward(model, self.compiles)
         self._pace: dict[int, float] = {}  # seconds a step, by batch size
+        self._accumulate = 1  # micro-batches a step
         self._total = Tensor(self.device.upload(np.zeros(())), self.device)  # loss times rows, over the epoch
 
     # ------------------------------------------------------------------ training
@@ -123,6 +140,8 @@ class Trainer:
         average: float | None = None,
         callbacks: Sequence[Callback] = (),
         show_progress: bool | str = "auto",
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        resume: bool | str = False,
     ) -> History:
         """Train, and leave the model with the weights of its best epoch.
 
@@ -139,21 +158,27 @@ class Trainer:
             max_seconds: stop after the epoch it ends in.
             average: decay of a moving average of the weights, which is what is evaluated and kept.
             show_progress: "auto" (a bar on a terminal, a line an epoch elsewhere), True, False, "bar", "lines".
+            checkpoint: a file that always holds the state of training, or a Checkpoint that says how often.
+            resume: go on from that file if it is there, with the bits of a run never interrupted; data, options, code or
+                machine that have changed since are a ConfigError, unless resume="force".
 
         Where memory runs out, micro-batches are halved (`accumulate` doubles) until a step fits; one line of the log says so.
 
-        Ctrl-C ends training after the current step; the model keeps its best weights. A second one interrupts at once.
+        Ctrl-C ends training after the current step; the model keeps the best weights of the epochs that were finished. A
+        second one interrupts at once. With a checkpoint SIGTERM does the same, and ends the process if nobody else
+        handles it.
 
         Raises:
             DivergedError: the loss or a gradient was not finite; the model stays as before that step.
             OutOfMemoryError: one row does not fit, or halves would change the result (batch norm, a full-batch optimizer).
         """
+        keeper = _keeper(checkpoint, resume)
         data, held_out = self._load(train, validation)
         batch_size = batch_size(data.rows) if callable(batch_size) else batch_size
         _check_counts(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
         sizes = self._sizes(data, batch_size, accumulate, drop_last)
-        best = {"patience": patience, "min_delta": min_delta, "restore": restore_best, "ties": ties}
-        self._begin(epochs, len(sizes), monitor, held_out is not None, best)
+        best = {"patience": patience, "min_delta": min_delta, "restore": restore_best}
+        self._begin(epochs, len(sizes), monitor, held_out is not None, ties, best)
         self._dropout = _ScheduledDropout.of(self.model, self.optimizer, dropout_schedule, self.total_steps)
         self._settle(data)
         self._measures = measure_train
@@ -161,29 +186,38 @@ class Trainer:
         self._programs, self._pace, self._accumulate = {}, {}, accumulate
         self._measured = data.first(MEASURED_ROWS)
         self._callbacks = [*([self._best] if self._best else []), *callbacks, *progress(show_progress)]
-        started = time.perf_counter()
-        with self._guarded():
+        if keeper is not None:
+            options = {
+                "epochs": epochs, "batch_size": sizes[0], "steps": len(sizes), "shuffle": shuffle, "accumulate": accumulate,
+                "patience": patience, "min_delta": min_delta, "ties": ties, "restore_best": restore_best,
+                "monitor": self._best.monitor if self._best else None, "average": average, "seed": self.seed,
+                "dropout_schedule": optim.schedules.get(dropout_schedule).config() if dropout_schedule else None,
+                "measure_train": measure_train, "precision": self.precision, "autotune": self.autotune,
+            }  # fmt: skip
+            self._made_with = keeper.made_with | self._circumstances(options, data, held_out)
+            if resume and keeper.path.exists():
+                self._resume(keeper.path, force=resume == "force")
+            self._callbacks.append(keeper)
+        self._started = time.perf_counter()
+        with self._guarded(keeper is not None):
+            if keeper is not None:
+                keeper.save(self)  # before anybody else is told: a run's first file
             self._tell("on_train_begin")
-            for self.epoch in range(1, epochs + 1):
-                self._run_epoch(data, sizes, held_out, shuffle)
-                if max_seconds is not None and time.perf_counter() - started > max_seconds:
-                    self.stop("time")
-                if self._stop:
-                    break
+            self._run_epochs(data, sizes, held_out, shuffle, max_seconds)
+            if keeper is not None and self._stop:
+                keeper.save(self)
             if self._average is not None and not restore_best:
                 self.restore(self.snapshot())
             self._tell("on_train_end")
-        if self._dropout is not None:
-            self._dropout.reset()
         self.history.stopped = self._stop or "finished"
-        self.history.seconds = time.perf_counter() - started
+        self.history.seconds = self.seconds
         self.history.rows_per_second = data.rows * self.history.epochs / max(self.history.seconds, 1e-9)
         return self.history
 
-    def _begin(self, epochs: int, steps: int, monitor: str | None, validated: bool, best: dict[str, Any]) -> None:
+    def _begin(self, epochs: int, steps: int, monitor: str | None, validated: bool, ties: str, best: dict[str, Any]) -> None:
         self.history, self.epochs, self.total_steps, self.step, self._stop = History(), epochs, epochs * steps, 0, ""
         self.optimizer.start(self.total_steps)
-        self._best = None
+        self._best, self._before, self.whole = None, 0.0, True
         if not best["restore"] and best["patience"] is None:
             return
         prefix = "val_" if validated else ""
@@ -193,7 +227,6 @@ class Trainer:
         if score is not None and score.greater_is_better is None:
             raise ConfigError(f'monitor "{key}": is more of it better? Say so by {score.name}.greater_is_better = True')
         better = score is not None and bool(score.greater_is_better)
-        ties = best.pop("ties")
         if ties not in ("loss", "last"):
             raise ConfigError(f'fit: ties must be "loss" or "last", got {ties!r}')
         self._best = BestWeights(
@@ -209,15 +242,19 @@ class Trainer:
             self.model.eval().settle(data.some(np.sort(order)))
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _guarded(self, terminable: bool) -> Iterator[None]:
         """Ctrl-C waits for the step, an error is told to the callbacks, and overflow is left to the steps to find."""
         quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
-        with _interruptible(self), quiet, self._computing():
+        with _interruptible(self, terminable), quiet, self._computing():
             try:
                 yield
-            except BaseException:
+            except BaseException as error:
+                self.whole = self.whole and isinstance(error, Exception)  # Ctrl-C may have come anywhere
                 self._tell("on_train_break")
                 raise
+            finally:
+                if self._dropout is not None:
+                    self._dropout.reset()
 
     def _sizes(self, data: Batches, wanted: int | None, accumulate: int, drop_last: bool) -> list[int]:
         """The rows of each step of an epoch."""
@@ -258,23 +295,38 @@ class Trainer:
             y = np.asarray(y, np.int64)
         return batches(x, y, weight, device=self.device, dtype=self.dtype, seed=self.seed)
 
+    def _run_epochs(
+        self, data: Batches, sizes: list[int], held_out: Batches | None, shuffle: bool, max_seconds: float | None
+    ) -> None:
+        while self.history.epochs < self.epochs:
+            if max_seconds is not None and self.history.epochs and self.seconds > max_seconds:
+                self.stop("time")
+            if self._stop:
+                break
+            self.epoch = self.history.epochs + 1
+            self._run_epoch(data, sizes, held_out, shuffle)
+
     def _run_epoch(self, data: Batches, sizes: list[int], held_out: Batches | None, shuffle: bool) -> None:
         self._tell("on_epoch_begin", self.epoch)
-        data.shuffle(self.epoch) if shuffle else data.rewind()
-        data.begin(sizes)
+        at = self.step - (self.epoch - 1) * len(sizes)  # above 0 where training was interrupted inside this epoch
+        if shuffle:
+            data.shuffle(self.epoch)
+        data.begin(sizes, at)
         self.model.train()
-        began = time.perf_counter()
-        self._total.value[...] = 0  # in place, as the batches' order: programs have nothing to adopt
-        at = 0
-        while at < len(sizes) and self._stop != "interrupted":
+        began, begun_at = time.perf_counter(), at
+        if not at:
+            self._total.value[...] = 0  # in place, as the batches' order: programs have nothing to adopt
+        while at < len(sizes) and not self._asked:
             self._tell("on_chunk_begin", self.step)
             at += self._run_chunk(data, sizes[at : _end(at, data.ready(at))])
             self._tell("on_chunk_end", self.step)
-        seen = sum(sizes[:at])
-        self.speed = seen / max(time.perf_counter() - began, 1e-9)
-        if not seen:  # interrupted before the first step: there is nothing to tell
+        self.speed = sum(sizes[begun_at:at]) / max(time.perf_counter() - began, 1e-9)
+        try:
+            self._check_asked()
+            logs = {"loss": self._total.item() / sum(sizes)} | self._measure() | self._validate(held_out)
+            self._check_asked()
+        except _Interrupted:  # an epoch that is not finished has no figures; a resumed run makes them
             return
-        logs = {"loss": self._total.item() / seen} | self._measure() | self._validate(held_out)
         self.optimizer.epoch_end(logs.get("val_loss", logs["loss"]))
         self.history.add(logs)
         self._tell("on_epoch_end", self.epoch, logs)
@@ -285,6 +337,7 @@ class Trainer:
         alike = next((i for i, n in enumerate(sizes) if n != size), len(sizes))
         wanted = max(1, min(alike, round(CHUNK_SECONDS / self._pace.get(size, CHUNK_SECONDS))))
         began, before = time.perf_counter(), self.step
+        self.whole = False
         try:
             if self.compiles and not self.optimizer.full_batch:
                 self._run_program(data, size, wanted)
@@ -293,6 +346,7 @@ class Trainer:
                     self._step(data, size)
         except MemoryError as error:
             self._halve(size, error)  # the same steps again, in the next chunk
+        self.whole = True
         done = self.step - before
         if done:
             self._pace[size] = (time.perf_counter() - began) / done
@@ -335,9 +389,10 @@ class Trainer:
         kept = [(t, t.value) for t in moved]  # bound anew, never written into
         try:
             self._advance(data, size)
-        except BaseException:
+        except BaseException as error:
             for t, value in kept:
                 t.value = value
+            self.whole = isinstance(error, DivergedError)  # which is found before anything is updated
             raise
 
     def _advance(self, data: Batches, size: int) -> None:
@@ -414,13 +469,14 @@ class Trainer:
     def evaluate(self, data: Any, *, batch_size: int = ROWS) -> dict[str, float]:
         """The loss and every metric over (x, y) or (x, y, weight)."""
         with self._computing():
-            return self._evaluate(self._batches(_parts(data, "evaluate")), batch_size)
+            rows = self._batches(_parts(data, "evaluate"))
+            return self._evaluate(rows, rows.pieces(batch_size))
 
     def _computing(self) -> AbstractContextManager[None]:
         return self.device.computing(precision=self.precision, autotune=self.autotune)
 
-    def _evaluate(self, data: Batches, batch_size: int = ROWS) -> dict[str, float]:
-        z, (y, weight) = self._forward.joined(data.pieces(batch_size), data.rows), data.answers()
+    def _evaluate(self, data: Batches, pieces: Iterable[Tensor]) -> dict[str, float]:
+        z, (y, weight) = self._forward.joined(pieces, data.rows), data.answers()
         if y is None:
             raise ShapeError("evaluate: the data have no targets; give (x, y)")
         loss = self.loss(z, y) if weight is None else self.loss(z, y, weight=weight)
@@ -437,14 +493,21 @@ class Trainer:
         if not self.scores or not self._measures or y is None:
             return {}
         with self._averaged():
-            return self._judge(self._forward.joined(part.pieces(ROWS), part.rows), y, weight)
+            return self._judge(self._forward.joined(self._while_wanted(part.pieces(ROWS)), part.rows), y, weight)
 
     @no_grad()
     def _validate(self, held_out: Batches | None) -> dict[str, float]:
         if held_out is None:
             return {}
         with self._averaged():
-            return {f"val_{name}": value for name, value in self._evaluate(held_out).items()}
+            found = self._evaluate(held_out, self._while_wanted(held_out.pieces(ROWS)))
+            return {f"val_{name}": value for name, value in found.items()}
+
+    def _while_wanted(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The pieces of the work, until a signal comes."""
+        for piece in pieces:
+            self._check_asked()
+            yield piece
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -454,11 +517,123 @@ class Trainer:
             with self._average.applied():
                 yield
 
+    # ------------------------------------------------------------------ the state of training
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps of `fit` depend on: nested dicts of JSON values and arrays."""
+        return {
+            "made_with": self._made_with,
+            "step": self.step,
+            "stop": self._stop if self._stop in ("patience", "callback") else "",  # other reasons are not the run's own
+            "seconds": self.seconds,
+            "total": np.array(self._total.numpy()),
+            "accumulate": self._accumulate,  # as it was doubled where memory ran out
+            "choices": self.device.choices() if self.autotune else {},
+            "history": [[name, values] for name, values in self.history.items()],  # JSON's dicts are sorted, these are not
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": {} if self._average is None else self._average.state_dict(),
+            "callbacks": {name: callback.state_dict() for name, callback in self._remembering()},
+        }
+
+    def _remembering(self) -> list[tuple[str, Any]]:
+        """The callbacks that have a state, by kind and place."""
+        having = [callback for callback in self._callbacks if hasattr(callback, "state_dict")]
+        return [(f"{type(callback).__name__} {i}", callback) for i, callback in enumerate(having)]
+
+    def _circumstances(self, options: dict[str, Any], train: Batches, held_out: Batches | None) -> dict[str, Any]:
+        """What the run's bits depend on beside the state: with any of it changed, another run goes on."""
+
+        def rows(data: Batches | None) -> str:
+            return checkpoints.fingerprint(*([] if data is None else data.content()))
+
+        optimizer = self.optimizer.state_dict()
+        layers = {path: repr(m) for path, m in self.model.modules() if not any(m.children())}
+        shapes = {name: f"{t.dtype}{list(t.shape)}" for name, t in self.model.named_tensors()}
+        return json.loads(json.dumps({  # as it will be read again
+            "data": {"train": rows(train), "validation": rows(held_out)},
+            "options": options,
+            "layers": layers,
+            "tensors": shapes,
+            "loss": getattr(self.loss, "__qualname__", type(self.loss).__name__),
+            "metrics": list(self.scores),
+            "optimizer": {name: optimizer[name] for name in ("optimizer", *_CHOSEN)},
+            "code": checkpoints.code_version(),
+            "machine": checkpoints.machine(self.device),
+        }))  # fmt: skip
+
+    def _resume(self, path: Path, *, force: bool) -> None:
+        """Go on from this checkpoint, once it is known to fit."""
+        state, _ = checkpoints.read(path)
+        saved, now = state["made_with"], self._made_with
+        changed = checkpoints.check_same(path, saved, now, force=force)
+        self.model.load_state_dict(state["model"])
+        self.history.update(dict(state["history"]))
+        self.step, self._stop, self._before = state["step"], state["stop"], state["seconds"]
+        if saved["options"]["steps"] != now["options"]["steps"]:  # the unfinished epoch cannot be told in these batches
+            self.step = self.history.epochs * now["options"]["steps"]
+        self._resume_optimizer(state["optimizer"], saved, now)
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        self._total.value[...] = self.device.upload(state["total"])
+        if saved["options"]["accumulate"] == now["options"]["accumulate"]:
+            self._accumulate = state["accumulate"]
+        if self.autotune:
+            self.device.restore(state["choices"])
+        for name, callback in self._remembering():
+            if name in state["callbacks"]:
+                callback.load_state_dict(state["callbacks"][name])
+        if changed:
+            self._stop = ""  # of a run under other rules
+            log.warning("resumed though it is not the same run any more: %s", "; ".join(changed))
+
+    def _resume_optimizer(self, state: dict[str, Any], saved: dict[str, Any], now: dict[str, Any]) -> None:
+        """Its state; where the user has chosen otherwise since, that, and the schedule of the new length."""
+        mine = self.optimizer.state_dict()
+        merged = dict(state)
+        for part in _CHOSEN:
+            was, is_ = saved["optimizer"][part], now["optimizer"][part]
+            if isinstance(was, dict):
+                merged[part] = {k: mine[part][k] if was.get(k) != is_.get(k) else state[part][k] for k in mine[part]}
+            elif was != is_:
+                merged[part] = mine[part]
+        if state["total_steps"] != self.total_steps:
+            merged |= {"total_steps": self.total_steps, "begun": state["t"] - self.step}
+        self.optimizer.load_state_dict(merged)
+
     # ------------------------------------------------------------------ what callbacks may use
 
     def stop(self, why: str = "callback") -> None:
         """End training after this step."""
         self._stop = self._stop or why
+
+    @property
+    def stopping(self) -> bool:
+        """Whether training ends after this step."""
+        return bool(self._stop)
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far, also before it was resumed."""
+        return self._before + time.perf_counter() - self._started
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.optimizer.rate)
+
+    @property
+    def best_state(self) -> dict[str, npt.NDArray[Any]] | None:
+        """The weights of the best epoch so far."""
+        return self._best.state if self._best is not None else None
+
+    @property
+    def _asked(self) -> bool:
+        return self._stop in ASKED_TO_END.values()
+
+    def _check_asked(self) -> None:
+        if self._asked:
+            raise _Interrupted
 
     def snapshot(self) -> dict[str, npt.NDArray[Any]]:
         """The weights as evaluated now."""
@@ -513,6 +688,15 @@ class _ScheduledDropout:
             module.level.assign(tensor(module.rate, dtype=np.float64, device=module.level.device))
 
 
+def _keeper(checkpoint: str | os.PathLike[str] | Checkpoint | None, resume: bool | str) -> Checkpoint | None:
+    keeper = checkpoint if isinstance(checkpoint, Checkpoint) or checkpoint is None else Checkpoint(checkpoint)
+    if resume and keeper is None:
+        raise ConfigError('fit: resume from which file? Give checkpoint="run.ckpt" too')
+    if keeper is not None and not resume and keeper.path.exists():
+        raise ConfigError(f"{keeper.path}: another run's state is there. resume=True goes on with it; or give another name")
+    return keeper
+
+
 def _check_counts(**counts: int | None) -> None:
     for name, n in counts.items():
         if n is not None and (n != int(n) or n < 1):
@@ -543,18 +727,29 @@ def _shares(batches: Sequence[Any]) -> list[Any]:
 
 
 @contextmanager
-def _interruptible(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C is served between steps; a second one at once. Only the main thread can catch signals."""
+def _interruptible(trainer: Trainer, terminable: bool) -> Iterator[None]:
+    """Ctrl-C (and SIGTERM, where the state is kept) is served between steps; a second signal at once, by who had it before.
+
+    Only the main thread can catch signals.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def asked(number: int, frame: Any) -> None:
-        trainer.stop("interrupted")
-        signal.signal(signal.SIGINT, before)
+        trainer.stop(ASKED_TO_END[signal.Signals(number)])
+        give_back()
 
-    before = signal.signal(signal.SIGINT, asked)
+    def give_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.getsignal(number) for number in ASKED_TO_END if number == signal.SIGINT or terminable}
     try:
+        for number in before:
+            signal.signal(number, asked)
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        give_back()
+    if trainer._stop == "terminated" and before.get(signal.SIGTERM) is signal.SIG_DFL:
+        signal.raise_signal(signal.SIGTERM)  # all is saved: the process ends as it was told to

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
+from ..data.files import write_whole
 from .style import styled
 
 
 def write(path: Path, content: str | bytes) -> Path:
     """Write text (UTF-8) or bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    return write_whole(path, content.encode() if isinstance(content, str) else content, sync=False)
 
 
 def save_figure(figure: Any, path: Path) -> Path:

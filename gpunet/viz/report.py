@@ -26,7 +26,7 @@ from .subject import best_epoch, history, rows_of, sample, take
 from .weights import parameters, templates
 
 if TYPE_CHECKING:
-    from ..train.recipe import Run
+    from ..train.recipe import Data, Run
 
 MOST_COLUMNS = 200  # whose importance is asked: each costs three predictions
 IMPORTANCE_ROWS = 2000
@@ -55,13 +55,16 @@ def of_run(run: Run, directory: str | os.PathLike[str]) -> Told:
     """What is to be told at the end of training."""
     from ..devices.environment import env
 
-    data = run.data
+    return Told(
+        run.model, run.history, str(directory), run.data.test, run.test, run.seconds, _counts(run.data),
+        environment=env().to_dict(),
+    )  # fmt: skip
+
+
+def _counts(data: Data) -> dict[str, int]:
     counts = {"training": len(data.train[0])}
     counts |= {"validation": len(data.validation[0])} if data.validation is not None else {}
-    counts |= {"test": len(data.test[1])} if data.test is not None else {}
-    return Told(
-        run.model, run.history, str(directory), data.test, run.test, run.seconds, counts, environment=env().to_dict()
-    )  # fmt: skip
+    return counts | ({"test": len(data.test[1])} if data.test is not None else {})
 
 
 def of_directory(directory: str | os.PathLike[str], dataset: Dataset | None = None) -> Told:
@@ -74,13 +77,14 @@ def of_directory(directory: str | os.PathLike[str], dataset: Dataset | None = No
     if not any(values.values()):
         raise FormatError(f"{path / 'metrics.csv'}: no finished epoch")
     if dataset is not None:
-        told.test = _test_rows(model, dataset)
+        data = _cut_again(model, dataset)
+        assert data.test is not None
+        told.test, told.counts = data.test, _counts(data)
         told.scores = model.evaluate(*told.test)
-        told.counts = {"test": len(told.test[1])}
     return told
 
 
-def _test_rows(model: Model, dataset: Dataset) -> tuple[Any, Any]:
+def _cut_again(model: Model, dataset: Dataset) -> Data:
     from ..train.recipe import Recipe, prepare
 
     known = {k: v for k, v in (model.info.get("recipe") or {}).items() if k in Recipe.__dataclass_fields__}
@@ -88,7 +92,7 @@ def _test_rows(model: Model, dataset: Dataset) -> tuple[Any, Any]:
     data = prepare(dataset, model.info.get("target") if dataset.y is None else None, Recipe(**known))
     if data.test is None:
         raise ConfigError("the run held out no test rows; its scores cannot be drawn")
-    return data.test
+    return data
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,7 +41,8 @@ _RC = {
 def styled() -> Iterator[None]:
     """Our settings, for what is drawn inside; the user's stay as they are."""
     matplotlib = needed("matplotlib")
-    with matplotlib.rc_context({**_RC, "axes.prop_cycle": matplotlib.cycler(color=COLOURS)}):
+    with matplotlib.rc_context({**_RC, "axes.prop_cycle": matplotlib.cycler(color=COLOURS)}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # in an SVG the browser has other fonts
         yield
 
 
