@@ -248,6 +248,22 @@ def test_single_numbers_go_together_as_before_and_all_else_is_chained(cuda: Any)
         assert names(compile(lambda x: x * 2.0 + 1.0).graph(x)) == wanted
 
 
+def test_what_reads_the_same_is_one_launch(cuda: Any) -> None:
+    """A CPU leaves the two apart: what they have in common is one read, not a launch."""
+
+    def f(x: Any) -> tuple[Any, ...]:
+        y = x @ x
+        return ops.sum(y * x[0]), y + x  # the sum stands between them
+
+    x = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)
+    for device, wanted in ((cuda, ["matmul", "chain", "sum"]), (CPU(), ["matmul", "mul", "sum", "add"])):
+        run, there = compile(f), tensor(x, device=device)
+        found = [name for name in names(run.graph(there)) if name not in ("slice", "reshape")]
+        assert found == wanted or (device is not cuda and device.native is None)
+        for a, b in zip(run(there), f(there), strict=True):
+            assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
 def test_one_text_serves_other_sizes_strides_and_settings(cuda: Any) -> None:
     def f(x: Any, alpha: float) -> Any:
         return ops.clip(ops.leaky_relu(x + x[:, :1], alpha=alpha), low=-alpha)

@@ -76,7 +76,7 @@ class Group:
         return len(self.nodes) > 1 and (size > 1 if launches else conditions or size >= SMALLEST)
 
     def take(self, other: Group, at: dict[Node, int], readers: dict[Node, list[Node]]) -> bool:
-        """Let the nodes of another, which reads this one, join, if they can."""
+        """Let the nodes of another, which stands later, join, if they can."""
         outside = {e for e in other.reads if e[0] not in self.nodes}
         reads, splits = self.reads | outside, self.splits & other.splits
         if not splits or len(reads) > MOST_INPUTS or len(self.nodes) + len(other.nodes) > MOST_STEPS:
@@ -95,13 +95,13 @@ def chains(graph: Graph) -> Graph:
     """The last pass before the plan. Where the device has no kernel for chains, the graph stays as it is."""
     device = graph.device
     if device is not None and device.chained:
-        at, whose = _groups(graph, device.chained)
+        at, whose = _groups(graph, device.chained, siblings=device.captures)
         _put(graph, at, {node: group for node, group in whose.items() if group.pays(device.captures)})
     return graph
 
 
-def _groups(graph: Graph, names: Collection[str]) -> tuple[dict[Node, int], dict[Node, Group]]:
-    """When each node runs, and the group of those that may be a step."""
+def _groups(graph: Graph, names: Collection[str], *, siblings: bool) -> tuple[dict[Node, int], dict[Node, Group]]:
+    """When each node runs, and the group of those that may be a step. siblings: those that only read the same join too."""
     at: dict[Node, int] = {}
     whose: dict[Node, Group] = {}
     watched = {node for node, _ in graph.watched}
@@ -110,6 +110,12 @@ def _groups(graph: Graph, names: Collection[str]) -> tuple[dict[Node, int], dict
         for e in node.inputs:
             if e is not None and e[0] in readers:
                 readers[e[0]].append(node)
+
+    def near(group: Group) -> Iterable[Node]:
+        for node, _ in group.reads:
+            yield node
+            yield from readers.get(node, ()) if siblings else ()
+
     for t, node in enumerate(graph.nodes):
         assert node.op is not None
         inputs = [e for e in node.inputs if e is not None]
@@ -118,7 +124,7 @@ def _groups(graph: Graph, names: Collection[str]) -> tuple[dict[Node, int], dict
         if kind is None or node in watched:
             continue
         mine = Group(node, t, kind, _sources(graph, node))
-        before = {g for n, _ in mine.reads if (g := whose.get(n)) is not None and g.kind == kind}
+        before = {g for n in near(mine) if (g := whose.get(n)) is not None and g.kind == kind}
         for group in sorted(before, key=lambda g: -g.at):
             if group.take(mine, at, readers):
                 mine = group
