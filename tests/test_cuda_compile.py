@@ -21,7 +21,7 @@ from typing import Any
 import fibers
 import numpy as np
 import pytest
-from test_cuda_chains import Chain, layer_norm, longest, random_chain
+from any_chain import Chain, layer_norm, longest, random_chain
 
 from gpunet import ops
 from gpunet.devices import launcher, sources
