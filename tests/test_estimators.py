@@ -617,9 +617,9 @@ def test_label_smoothing_is_taken_back() -> None:
     assert found[2, 2] == pytest.approx(0.01 * 0.05, rel=0.1) and found[2].argmax() == 1
     far = nn.Unsmooth(0.1)(gpunet.tensor(np.array([[0.0, -50.0, -60.0, -1e4]], np.float32))).numpy()
     assert np.isfinite(far).all() and (np.diff(far) <= 0).all()
-    for given in ({"amount": 0.0}, {"amount": 0.1, "floor": 1.0}):
+    for wrong in ({"amount": 0.0}, {"amount": 0.1, "floor": 1.0}):
         with pytest.raises(ConfigError, match="Unsmooth"):
-            nn.Unsmooth(**given)
+            nn.Unsmooth(**wrong)
 
 
 def test_smoothed_nets_are_as_sure_as_they_are_right() -> None:
