@@ -270,6 +270,7 @@ class MLP(BaseEstimator):
         elif isinstance(fit.get("batch_size"), (int, np.integer)):
             fit["batch_size"] = min(int(fit["batch_size"]), rows)
         prefix, monitor = "" if validation is None else "val_", fit.pop("monitor", None)
+        monitor = monitor(rows) if callable(monitor) else monitor
         monitor = monitor if validation is not None or monitor is None else monitor.removeprefix("val_")
         if asked.judge is not None and validation is None:
             raise ConfigError(
