@@ -606,6 +606,32 @@ def test_the_temperature_is_found() -> None:
     assert temperature(3 * z, labels, None, "multilabel") == pytest.approx(3, rel=0.05)
 
 
+def test_label_smoothing_is_taken_back() -> None:
+    p = np.array([[0.7, 0.2, 0.1], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+    q = 0.9 * p + 0.1 / 3
+    q[2] = [0.49, 0.5, 0.01]  # which no probabilities become
+    z = nn.Unsmooth(0.1)(gpunet.tensor(np.log(q) + 3.0)).numpy()
+    found = probabilities("classification", z)
+    np.testing.assert_allclose(found[0], p[0], rtol=1e-6)
+    np.testing.assert_allclose(found[1], [1 - 2 / 300, 1 / 300, 1 / 300], atol=5e-3)  # at least a twentieth of q is left
+    assert found[2, 2] == pytest.approx(0.01 * 0.05, rel=0.1) and found[2].argmax() == 1
+    far = nn.Unsmooth(0.1)(gpunet.tensor(np.array([[0.0, -50.0, -60.0, -1e4]], np.float32))).numpy()
+    assert np.isfinite(far).all() and (np.diff(far) <= 0).all()
+    for wrong in ({"amount": 0.0}, {"amount": 0.1, "floor": 1.0}):
+        with pytest.raises(ConfigError, match="Unsmooth"):
+            nn.Unsmooth(**wrong)
+
+
+def test_smoothed_nets_are_as_sure_as_they_are_right() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (600, 2))
+    y = (x[:, 0] > 0).astype(int)  # which can be known
+    made = classifier(max_iter=30).fit(x, y)
+    assert any(isinstance(m, nn.Unsmooth) for _, m in made.model_.net.modules())
+    assert metrics.log_loss(y, made.predict_proba(x)) < 0.05  # smoothed labels cost 0.05 at the least
+    plain = classifier(max_iter=2, loss="cross_entropy").fit(x, y)
+    assert not any(isinstance(m, nn.Unsmooth) for _, m in plain.model_.net.modules())
+
+
 def test_a_few_right_rows_do_not_make_a_model_certain() -> None:
     z, y = np.array([[4.0, -4.0], [-4.0, 4.0]]), np.array([0, 1])
     p = probabilities("classification", z / temperature(z, y, None, "classification"))

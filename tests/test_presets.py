@@ -276,9 +276,16 @@ def test_the_default_is_narrower_has_ramps_and_a_net_a_fold() -> None:
     assert [layer.outputs for layer in net if isinstance(layer, nn.NTKLinear)] == [128, 128, 128, 2]
     assert net[0].outputs == 2 * (4 + 4) + 7 + 8 and net[0].ramps.bins == 16
     assert [preset.cv(rows) for rows in (12, 4096, 4097, 10**6)] == [(6, 6), (6, 6), (8, 4), (8, 4)]
-    assert preset.fit["epochs"] == 64 and preset.fit["monitor"] == "val_loss"
+    assert preset.fit["epochs"] == 64 and [preset.fit["monitor"](rows) for rows in (12, 1024, 1025)] == ["val_loss", "val_loss", None]
     assert [preset.fit["batch_size"](rows) for rows in (1, 1024, 1025, 16_384, 16_385, 10**6)] == [64, 64, 128, 128, 256, 256]
     assert [presets.get(name).cv for name in ("realmlp", "realmlp-s", "classic", "cs231n")] == [None] * 4
+
+
+@pytest.mark.parametrize(("rows", "monitor"), [(90, "val_loss"), (1300, "val_accuracy")])
+def test_few_rows_are_judged_by_the_loss_and_many_by_accuracy(rows: int, monitor: str) -> None:
+    x = np.random.default_rng(0).normal(size=(rows, 2))
+    made = gpunet.MLPClassifier(max_iter=1, cv=5, hidden_layer_sizes=4, random_state=0).fit(x, x[:, 0] > 0)
+    assert {history.monitor for history in made.histories_} == {monitor}
 
 
 def test_the_default_has_waves_for_32_columns_of_numbers_at_most() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import nn
+from .. import losses, nn
 from ..data.batches import load
 from ..data.sparse import Csr
 from ..data.table import Table
@@ -270,6 +270,7 @@ class MLP(BaseEstimator):
         elif isinstance(fit.get("batch_size"), (int, np.integer)):
             fit["batch_size"] = min(int(fit["batch_size"]), rows)
         prefix, monitor = "" if validation is None else "val_", fit.pop("monitor", None)
+        monitor = monitor(rows) if callable(monitor) else monitor
         monitor = monitor if validation is not None or monitor is None else monitor.removeprefix("val_")
         if asked.judge is not None and validation is None:
             raise ConfigError(
@@ -294,6 +295,8 @@ class MLP(BaseEstimator):
     def _finish(self, folds: list[list[Trainer]], judges: Sequence[Any]) -> None:
         """One model of all nets: each fold's are averaged and made honest, then the folds are averaged."""
         nets = [self._joined([trainer.model for trainer in fold]) for fold in folds]
+        if judges and (smoothing := losses.smoothing(self._trainers[0].loss)):
+            nets = [nn.Sequential(copy.deepcopy(net), nn.Unsmooth(smoothing)).to(net.device) for net in nets]
         self.temperature_ = self._temperature(nets, judges)
         if self.temperature_ is not None:
             nets = [self._cooled(net, self.temperature_) for net in nets]

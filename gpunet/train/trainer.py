@@ -129,7 +129,7 @@ class Trainer:
         shuffle: bool = True,
         drop_last: bool = False,
         accumulate: int = 1,
-        monitor: str | None = None,
+        monitor: str | Callable[[int], str | None] | None = None,
         patience: int | None = None,
         min_delta: float = 0.0,
         restore_best: bool = True,
@@ -151,6 +151,7 @@ class Trainer:
             batch_size: rows a step, or a function of the training rows; None is auto_batch_size. accumulate: micro-batches of one step,
                 with the same result but for dropout masks and batch statistics.
             monitor: the history key that chooses the best epoch; by default the first metric on validation, or the loss.
+                Or a function of the training rows.
             patience: stop after so many epochs in a row without an improvement by more than min_delta.
             ties: of epochs that monitor holds for equal, take the one of lowest "loss" or the "last".
             dropout_schedule: what the rates of all Dropout layers are multiplied by, step by step; see optim.schedules.
@@ -175,6 +176,7 @@ class Trainer:
         keeper = _keeper(checkpoint, resume)
         data, held_out = self._load(train, validation)
         batch_size = batch_size(data.rows) if callable(batch_size) else batch_size
+        monitor = monitor(data.rows) if callable(monitor) else monitor
         _check_counts(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
         sizes = self._sizes(data, batch_size, accumulate, drop_last)
         best = {"patience": patience, "min_delta": min_delta, "restore": restore_best}
