@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from gpunet.cli import rundir
 from gpunet.cli.main import COMMANDS, main
 from gpunet.devices import environment
 
@@ -63,6 +64,16 @@ def process(*words: Any, **settings: Any) -> subprocess.Popen[str]:
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rundir.RunDirectory, "draw", lambda *_: None)  # pictures take a second a run: test_report.py has them
+
+
+def piped(content: str | bytes, *words: Any) -> Result:
+    """gpunet-train WORDS in this process with this on stdin."""
+    before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(content.encode() if isinstance(content, str) else content))
+    try:
+        return run(*words)
+    finally:
+        sys.stdin = before
 
 
 def animals(n: int = 60) -> list[list[Any]]:

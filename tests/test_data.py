@@ -211,6 +211,7 @@ ODD_FILES = {  # text -> the columns that it holds
     "cr only":            ("a,b\r1,x\r2,y\r",                        {"a": [1, 2], "b": ["x", "y"]}),
     "byte order mark":    ("\ufeffa,b\n1,x\n",                       {"a": [1], "b": ["x"]}),
     "mark and quotes":    ("\ufeff\"a\",b\n1,x\n",                   {"a": [1], "b": ["x"]}),
+    "two marks":          ("\ufeff\n\ufeffa,b\n1,x\n",             {"\ufeffa": [1], "b": ["x"]}),
     "semicolons":         ("a;b\n1,5;x\n2,5;y\n",                    {"a": ["1,5", "2,5"], "b": ["x", "y"]}),
     "tabs":               ("a\tb\n1\tx, y\n",                        {"a": [1], "b": ["x, y"]}),
     "bars":               ("a|b\n1|x\n",                             {"a": [1], "b": ["x"]}),
@@ -973,6 +974,18 @@ def test_the_digits_are_small_and_attributed() -> None:
     text = (folder / "DIGITS.txt").read_text()
     assert "Alpaydin" in text
     assert "CC BY 4.0" in text
+
+
+@needs_pyarrow
+def test_reading_a_large_file_does_not_import_pandas(tmp_path: Path) -> None:
+    """It takes half a second, and pyarrow does so on its own way to NumPy."""
+    path = put(tmp_path, "n,t,m\n" + "1.5,x,\n2,y,3\n" * 200_000)
+    code = (
+        "import sys; from gpunet.data import read_csv; found = read_csv(sys.argv[1]); "
+        "print(found.rows, 'pyarrow' in sys.modules, 'pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    assert path.stat().st_size > csv_module.ARROW_PAYS_FROM and done.stdout.split() == ["400000", "True", "False"]
 
 
 def test_importing_the_readers_loads_no_dataframe_library() -> None:

@@ -33,9 +33,9 @@ def test_killed_and_resumed_is_never_interrupted(kill_test: ModuleType, tmp_path
     (case,) = kill_test.cases([device], name)
     bench = kill_test.Bench(tmp_path, seed=1)
     bench.emulated = device == "emulated"
-    epochs = 40 if device == "cpu" else 3
+    epochs = 30 if device == "cpu" else 2
     seconds = bench.whole(case, tmp_path / "whole", epochs)
-    assert bench.killed(case, tmp_path / "cut", epochs, seconds, 3) >= 1
+    assert bench.killed(case, tmp_path / "cut", epochs, seconds, 2) >= 1
     for file in kill_test.COMPARED:
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "cut" / file).read_bytes(), file
     assert (tmp_path / "cut" / "log.txt").read_text().count("resuming") >= 1

@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpunet.data import Csr, Table, fingerprint, read, read_csv, read_jsonl, read_libsvm
-from gpunet.data import csv as data_csv
 from gpunet.data import files as data_files
 from gpunet.errors import DataError, FormatError
 

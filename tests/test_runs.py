@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,13 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cli import HEAD, NUMBERS, RUN, animals, process, run, table
+from test_cli import HEAD, NUMBERS, RUN, Result, animals, piped, process, run, table
 
 from gpunet.cli import config, rundir
+from gpunet.data.sparse import Csr
 from gpunet.devices import environment
 from gpunet.errors import ConfigError, GpunetError, RunError
-from gpunet.train import checkpoint
+from gpunet.train import checkpoint, sanity
 
 QUICK = ("--epochs", "3", "--hidden", "4", "-q", "--no-report")
 
@@ -31,6 +31,7 @@ QUICK = ("--epochs", "3", "--hidden", "4", "-q", "--no-report")
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rundir.RunDirectory, "draw", lambda *_: None)  # pictures take a second a run: test_report.py has them
 
 
 @pytest.fixture
@@ -239,8 +240,9 @@ def test_a_disk_that_takes_no_more(data: str, monkeypatch: pytest.MonkeyPatch, n
     assert done.code == 1 and f"cut/{name}: cannot be written (Read-only file system)" in done.err
     assert not Path("cut").exists() or not list(Path("cut").glob("*.part*"))
     if name == "last.ckpt":
-        assert not Path("cut").exists(), "nothing had begun"
+        assert not Path("cut").exists() and "Nothing was saved" in done.err, "nothing had begun"
         return
+    assert "what was saved can be resumed" in done.err.lower()
     assert run("resume", "cut", "-q").code == 0
     for file in ("metrics.csv", "best.gpunet"):
         assert Path("cut", file).read_bytes() == Path("whole", file).read_bytes(), file
@@ -264,32 +266,34 @@ def test_a_clock_that_goes_backwards(data: str, monkeypatch: pytest.MonkeyPatch)
 # ---------------------------------------------------------------- resuming
 
 
-def interrupted(*words: Any, number: int = signal.SIGINT) -> tuple[int, str, str]:
-    with process(*words) as running:
-        assert running.stderr is not None
-        for line in running.stderr:
-            if line.startswith("epoch 3/"):
-                break
-        running.send_signal(number)
-        out, err = running.communicate(timeout=30)
-    return running.returncode, out, err
+def interrupted(*words: Any, number: int = signal.SIGINT) -> Result:
+    """A run that gets the signal in its third epoch, in this process; test_cli.py has one from outside."""
+    plain = rundir.RunDirectory.on_epoch_end
+
+    def signalled(self: Any, trainer: Any, *args: Any) -> None:
+        plain(self, trainer, *args)
+        if trainer.epoch == 3:
+            os.kill(os.getpid(), number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rundir.RunDirectory, "on_epoch_end", signalled)
+        return run(*words)
 
 
 @pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
 def test_interrupted_then_resumed_without_a_name(data: str, number: int, code: int, word: str) -> None:
-    words = (data, "--target", "animal", "--epochs", "900", "--patience", "890", "--hidden", "4", "--no-report")
+    words = (data, "--target", "animal", "--epochs", "12", "--patience", "15", "--hidden", "4", "--no-report")
     found = interrupted(*words, "--json", number=number)
-    assert found[0] == code and json.loads(found[1])["stopped"] == word
-    assert "Go on with  gpunet-train resume runs/animals-1" in found[2]
-    finished = len(rows("runs/animals-1/metrics.csv"))
-    assert 3 <= finished < 900
+    assert found.code == code and found.json["stopped"] == word
+    assert "Go on with  gpunet-train resume runs/animals-1" in found.err
+    assert 3 <= len(rows("runs/animals-1/metrics.csv")) < 12
     resumed = run("resume", "--json", "-q")
-    assert resumed.code == 0 and resumed.json["stopped"] == "finished" and resumed.json["epochs"] == 900
+    assert resumed.code == 0 and resumed.json["stopped"] == "finished" and resumed.json["epochs"] == 12
     assert run(*words, "-q", "--out", "whole").code == 0
     for name in ("metrics.csv", "best.gpunet"):
         assert Path("runs/animals-1", name).read_bytes() == Path("whole", name).read_bytes(), name
     again = run("resume")
-    assert again.code == 0 and "finished already, after 900 epochs" in again.err and "test loss" in again.out
+    assert again.code == 0 and "finished already, after 12 epochs" in again.err and "test loss" in again.out
     assert Path("runs/animals-1/log.txt").read_text().count("resuming") == 1
 
 
@@ -303,14 +307,14 @@ def test_sigterm_and_ctrl_c_while_the_data_are_read() -> None:
 
 
 def test_other_kernels_are_other_bits(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert interrupted(data, "--target", "animal", "--epochs", "900", "--hidden", "4", "--device", "cpu")[0] == 130
+    assert interrupted(data, "--target", "animal", "--epochs", "9", "--hidden", "4", "--device", "cpu").code == 130
     monkeypatch.setattr(checkpoint, "machine", lambda device: {"device": "cpu", "kernels": "another"})
     refused = run("resume")
     assert refused.code == 2 and "machine.kernels: was " in refused.err and "is another" in refused.err
 
 
 def test_changed_data_or_options_are_said_and_refused(data: str) -> None:
-    assert interrupted(data, "--target", "animal", "--epochs", "1500", "--hidden", "4", "--out", "own")[0] == 130
+    assert interrupted(data, "--target", "animal", "--epochs", "9", "--hidden", "4", "--out", "own").code == 130
     kept = Path("own/last.ckpt").read_bytes()
     options = run("resume", "own", "--set", "optimizer.lr=0.5", "--set", "train.seed=8")
     assert options.code == 2 and "optimizer.settings.lr: was 0.002, is 0.5" in options.err and "--force" in options.err
@@ -325,7 +329,7 @@ def test_changed_data_or_options_are_said_and_refused(data: str) -> None:
 
 
 def test_resume_from_elsewhere_finds_the_data(data: str) -> None:
-    assert interrupted(data, "--target", "animal", "--epochs", "900", "--hidden", "4")[0] == 130
+    assert interrupted(data, "--target", "animal", "--epochs", "9", "--hidden", "4").code == 130
     os.mkdir("elsewhere")
     os.chdir("elsewhere")
     assert run("resume", "../runs/animals-1", "-q").code == 0
@@ -338,19 +342,28 @@ def test_resume_from_elsewhere_finds_the_data(data: str) -> None:
 
 def test_the_data_of_a_run_from_stdin(data: str) -> None:
     content = Path(data).read_text()
-    words = [sys.executable, "-m", "gpunet.cli.main"]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))}
-    done = subprocess.run([*words, "-", "--target", "animal", *QUICK, "--json"], input=content, capture_output=True, text=True, env=env)
-    assert done.returncode == 0 and json.loads(done.stdout)["model"] == "runs/stdin-1/best.gpunet", done.stderr
-    piped = subprocess.run([*words, "predict", "runs/stdin-1", "-"], input=content, capture_output=True, text=True, env=env)
-    assert piped.returncode == 0 and len(piped.stdout.splitlines()) == 61
-    scored = subprocess.run([*words, "eval", "runs/stdin-1", "-", "--json"], input=content, capture_output=True, text=True, env=env)
-    assert scored.returncode == 0 and json.loads(scored.stdout)["rows"] == 60
-    bad = subprocess.run([*words, "-", "--target", "animl"], input=content, capture_output=True, text=True, env=env)
-    assert bad.returncode == 3 and 'no column "animl" in stdin' in bad.stderr
+    done = piped(content, "-", "--target", "animal", *QUICK, "--json")
+    assert done.code == 0 and done.json["model"] == "runs/stdin-1/best.gpunet", done.err
+    predicted = piped(content, "predict", "runs/stdin-1", "-")
+    assert predicted.code == 0 and len(predicted.rows) == 61
+    scored = piped(content, "eval", "runs/stdin-1", "-", "--json")
+    assert scored.code == 0 and scored.json["rows"] == 60
+    bad = piped(content, "-", "--target", "animl")
+    assert bad.code == 3 and 'no column "animl" in stdin' in bad.err
 
 
 # ---------------------------------------------------------------- exit codes
+
+
+def test_more_epochs_than_a_schedule_has_room_for(data: str) -> None:
+    done = run(data, "--target", "animal", "--epochs", 10**9, "--no-report")
+    assert done.code == 2 and "steps: a schedule is a table of them" in done.err and not os.listdir("runs")
+
+
+def test_a_checkpoint_is_no_model(data: str) -> None:
+    assert run(data, "--target", "animal", *QUICK).code == 0
+    done = run("inspect", "runs/animals-1/last.ckpt")
+    assert done.code == 3 and "its model is best.gpunet beside it" in done.err
 
 
 def test_every_exit_code(data: str) -> None:
@@ -370,7 +383,7 @@ def test_every_exit_code(data: str) -> None:
 # ---------------------------------------------------------------- the other commands
 
 
-def test_check_tells_of_columns_and_goes_through_the_checks(data: str) -> None:
+def test_check_tells_of_columns_and_goes_through_the_checks(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run("check", data, "--target", "animal", "--json")
     found = done.json
     assert done.code == 0 and {c["name"] for c in found["columns"]} == set(HEAD) - {"animal"}
@@ -380,6 +393,7 @@ def test_check_tells_of_columns_and_goes_through_the_checks(data: str) -> None:
         "updates to weights", "leak",
     ]  # fmt: skip
     assert {c["result"] for c in found["checks"]} <= {"PASS", "WARN"} and all(c["values"] for c in found["checks"])
+    monkeypatch.setattr(sanity, "STEPS", 20)  # how it is shown is what is asked from here on
     shown = run("check", data, "--target", "animal")
     assert "delimiter comma, names in line 1" in shown.out and "left out: always the same" in shown.out and "PASS  gradients" in shown.out
     before = run(data, "--target", "animal", "--epochs", "2", "--check")
@@ -458,7 +472,7 @@ def test_quiet_verbose_and_no_colour(data: str, monkeypatch: pytest.MonkeyPatch)
     told = run(data, "--target", "animal", "--epochs", "2", "-v")
     assert "colour: one-hot" in told.err and "batch_size: 16" in told.err
     monkeypatch.setenv("NO_COLOR", "1")
-    with process(data, "--target", "animal", "--epochs", "2") as plain:
+    with process(data, "--target", "animal", "--epochs", "2", "--no-report") as plain:
         out, err = plain.communicate(timeout=30)
     assert "\x1b" not in out + err and "epoch 2/2" in err
 
@@ -475,7 +489,8 @@ def test_help_takes_under_a_third_of_a_second() -> None:
     assert min(seconds) < 0.3, seconds
 
 
-def test_libsvm_rows_train_and_are_predicted() -> None:
+def test_libsvm_rows_train_and_are_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Csr, "dense", lambda rows: pytest.fail("sparse rows were made dense"))
     draw = np.random.default_rng(0)
     x = draw.normal(size=(80, 6)) * (draw.random((80, 6)) < 0.4)
     lines = [f"{int(r.sum() > 0)} " + " ".join(f"{i + 1}:{v:.4f}" for i, v in enumerate(r) if v) for r in x]

@@ -32,7 +32,8 @@ def read_parquet(path: str | os.PathLike[str]) -> Table:
             about = file.metadata
             check_fits(path, about.num_rows, len(file.schema_arrow))
             texts = [f.name for f in file.schema_arrow if str(f.type) in ("string", "large_string")]
-        return to_table(path, parquet.read_table(place, read_dictionary=texts, partitioning=None), coded=set(texts))
+        with parquet.ParquetFile(place, read_dictionary=texts, pre_buffer=True) as file:
+            return to_table(path, file.read(), coded=set(texts))
 
 
 def read_arrow(path: str | os.PathLike[str]) -> Table:

@@ -26,7 +26,7 @@ from .table import MISSING, Column, Table, default_names, encode
 
 BOM = b"\xef\xbb\xbf"
 BLOCK = 1 << 20
-ARROW_PAYS_FROM = 2 << 20  # bytes; below it, importing pyarrow takes longer than the standard library needs
+ARROW_PAYS_FROM = 1 << 20  # bytes; below it, importing pyarrow takes longer than the standard library needs
 
 
 def read_csv(
@@ -198,9 +198,10 @@ def by_arrow(
         return None
     head = file.read(len(BOM) + SAMPLE_BYTES + 1)
     text = head.removeprefix(BOM)
-    if not _is_text(text):
+    whole = len(text) <= SAMPLE_BYTES
+    if not _is_text(text, whole):
         return None
-    layout = find_layout(text, header=header, delimiter=delimiter, whole=len(text) <= SAMPLE_BYTES)
+    layout = find_layout(text, header=header, delimiter=delimiter, whole=whole)
     if layout is None or not layout.delimiter.isascii():
         return None
     _, names = next(records(text, layout.delimiter))
@@ -208,15 +209,18 @@ def by_arrow(
         return None
     file.seek(0)
     _check_fits(file, size, layout.width)
-    begin = len(head) - len(text.lstrip(b"\r\n"))  # pyarrow would take a blank line for the header
-    columns = _arrow_columns(pyarrow, file, begin, layout)
+    rows = text.lstrip(b"\r\n")  # pyarrow would take a blank line for the header
+    if rows.startswith(BOM):  # a second one is text, and pyarrow would leave it out
+        return None
+    columns = _arrow_columns(pyarrow, file, len(head) - len(rows), layout)
     return None if columns is None else (layout, Body(names if layout.header else None, columns, []))
 
 
-def _is_text(head: bytes) -> bool:
-    """Whether this could be the beginning of a UTF-8 text."""
+def _is_text(head: bytes, whole: bool) -> bool:
+    """Whether this could be the beginning of a UTF-8 text, which may end inside a character unless it is the whole."""
     with suppress(UnicodeDecodeError):
-        return b"\0" not in head and (head.isascii() or bool(codecs.getincrementaldecoder("utf-8")().decode(head)))
+        codecs.getincrementaldecoder("utf-8")().decode(b"" if head.isascii() else head, final=whole)
+        return b"\0" not in head
     return False
 
 
@@ -280,11 +284,11 @@ def _coded(column: Any) -> tuple[list[str], npt.NDArray[Any]]:
     return codes.dictionary.to_pylist(), values(codes.indices)[0]
 
 
-class _Odd(Exception):  # noqa: N818
+class _Odd(Exception):
     """The text is not surely the same to pyarrow and to the standard library."""
 
 
-class _LinesInCells(Exception):  # noqa: N818
+class _LinesInCells(Exception):
     """A line ends between two quotes, so that the text cannot be cut at any line end."""
 
 

@@ -17,6 +17,8 @@ from .groups import Group, arrange, check_matched, check_rules, parse, trained
 from .schedules import Schedule, Seen
 from .settings import Setting, Settings, upload
 
+MOST_STEPS = 1 << 28  # of a schedule's table: 2 GiB of float64
+
 ScheduleLike = str | Mapping[str, Any] | Schedule | None
 Tensors = Sequence[Tensor]
 
@@ -207,6 +209,10 @@ class Optimizer(Settings):
                 self.restructure()
             return
         device = self.parameters[0].device
+        if self.total_steps > MOST_STEPS:
+            raise ConfigError(
+                f"{self.total_steps:,} steps: a schedule is a table of them, of {MOST_STEPS:,} at most. Fewer epochs or larger batches"
+            )
         table = upload(schedule.table(self.total_steps, self._seen), device)
         if name in self._tables and self._tables[name].shape == table.shape:
             self._tables[name].assign(table)

@@ -79,8 +79,9 @@ class Checkpoint(Callback):
 
 def not_written(path: Path, error: OSError) -> RunError:
     """What to tell about a file of a run that the disk did not take."""
-    kept = "The one before is whole" if path.exists() else "Nothing of that name is there"
-    return RunError(f"{path}: cannot be written ({error.strerror or error}). {kept}; what was saved can be resumed")
+    kept = "The one before is whole; w" if path.exists() else "W"
+    saved = f"{kept}hat was saved can be resumed" if any(path.parent.glob("*.ckpt")) else "Nothing was saved before"
+    return RunError(f"{path}: cannot be written ({error.strerror or error}). {saved}")
 
 
 # ---------------------------------------------------------------- the file

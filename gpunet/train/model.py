@@ -131,6 +131,8 @@ def load(path: str | os.PathLike[str], *, device: Device | str | None = "cpu") -
     if not file.is_file():
         raise FormatError(f"{file}: no such model file. gpunet-train writes one as RUN/best.gpunet")
     about, tensors = archive.read(file, kind="model", newest=FORMAT)
+    if about.get("kind") == "checkpoint":
+        raise FormatError(f"{file}: the state of a run, to resume it from; its model is best.gpunet beside it")
     try:
         net = nn.build(about["net"])
         net.load_state_dict({name.removeprefix("net."): value for name, value in tensors.items()})

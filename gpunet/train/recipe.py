@@ -22,7 +22,7 @@ from ..data.table import Table
 from ..devices import Device
 from ..devices import device as open_device
 from ..errors import ConfigError, DataError, did_you_mean
-from ..tabular import ArrayEncoder, Encoder, Target
+from ..tabular import ArrayEncoder, Encoder, SparseEncoder, Target
 from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .history import History
@@ -80,10 +80,10 @@ def default_epochs(rows: int) -> int:
 class Data:
     """A data set cut and encoded, ready for the trainer."""
 
-    train: tuple[npt.NDArray[Any], npt.NDArray[Any]]
-    validation: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None
+    train: tuple[Any, npt.NDArray[Any]]  # x is an array, or a Csr, which stays sparse until a batch is made of it
+    validation: tuple[Any, npt.NDArray[Any]] | None
     test: tuple[Any, npt.NDArray[Any]] | None  # as read: the model encodes it as it will encode what comes later
-    encoder: Encoder | ArrayEncoder
+    encoder: Encoder | ArrayEncoder | SparseEncoder
     target: Target
     notes: list[str] = field(default_factory=list)
 
@@ -103,8 +103,11 @@ class Run:
 def prepare(dataset: Dataset, target_column: str | None, recipe: Recipe) -> Data:
     """Split and encode; whatever is learned about the columns is learned from training rows only."""
     x, y, test = answers(dataset, target_column)
+    if isinstance(x, Csr) and test is not None:  # either file may lack the last columns
+        width = max(x.width, test[0].width)
+        x, test = replace(x, width=width), (replace(test[0], width=width), test[1])
     if isinstance(x, Csr):
-        x, test = _dense(dataset.name, x, test)
+        check_fits(f"{dataset.name}: the first layer's weights", x.width, (recipe.hidden or (1,))[0])
     rows = len(y)
     everything = Target.fit(y, task=recipe.task)
     codes = everything.encode(y) if everything.task == "classification" else None
@@ -117,23 +120,14 @@ def prepare(dataset: Dataset, target_column: str | None, recipe: Recipe) -> Data
     )
     if test is None and len(held_out):
         test = _take(x, held_out), y[held_out]
-    encoder: Encoder | ArrayEncoder = (
-        Encoder.fit(x, rows=train) if isinstance(x, Table) else ArrayEncoder.fit(x, rows=train)
-    )
+    made = Encoder if isinstance(x, Table) else SparseEncoder if isinstance(x, Csr) else ArrayEncoder
+    encoder = made.fit(x, rows=train)
 
-    def encoded(part: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def encoded(part: npt.NDArray[np.int64]) -> tuple[Any, npt.NDArray[Any]]:
         return encoder.transform(_take(x, part)), target.encode(y[part])
 
     notes = [*dataset.notes, *encoder.notes, *target.notes]
     return Data(encoded(train), encoded(validation) if len(validation) else None, test, encoder, target, notes)
-
-
-def _dense(name: str, x: Csr, test: Any) -> tuple[npt.NDArray[Any], Any]:
-    """Sparse rows as the matrices that the net is trained on, if they fit."""
-    width = max(x.width, test[0].width if test is not None else 0)
-    check_fits(name, len(x) + (len(test[0]) if test is not None else 0), width)
-    dense = replace(x, width=width).dense()
-    return dense, None if test is None else (replace(test[0], width=width).dense(), test[1])
 
 
 def answers(dataset: Dataset, column: str | None) -> tuple[Any, npt.NDArray[Any], tuple[Any, npt.NDArray[Any]] | None]:

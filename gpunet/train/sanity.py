@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from .. import losses, nn, optim, rng
 from ..data.batches import Batches
+from ..data.sparse import Csr
 from ..engine import Tensor, grad, no_grad
 from ..nn import layers
 from ..nn import module as modules
 from .trainer import Trainer
 
 Array = npt.NDArray[Any]
-Pair = tuple[Array, Array]
+Pair = tuple[Any, Array]  # x is an array, or a Csr
 
 ROWS = 1024  # looked at, at most
 OVERFIT_ROWS = 20
@@ -74,9 +75,13 @@ class Subject:
     seed: int = 0
 
     def rows(self, n: int) -> Pair:
-        """n training rows drawn by the seed, fewer if there are fewer."""
-        order = rng.permutation(len(self.train[0]), seed=self.seed, stream=rng.stream("sanity"))[:n]
-        return self.train[0][order], self.train[1][order]
+        """n training rows drawn by the seed, fewer if there are fewer, or if they are sparse and very wide; dense."""
+        x, y = self.train
+        order = rng.permutation(len(x), seed=self.seed, stream=rng.stream("sanity"))[:n]
+        if isinstance(x, Csr):
+            order = order[: x.at_once]
+            return x[order].dense(), y[order]
+        return x[order], y[order]
 
     def net(self) -> nn.Module:
         return self.build().initialize(self.seed).to(self._device)
@@ -206,8 +211,8 @@ def trained(subject: Subject) -> Iterator[Finding]:
     judged = judge[0][:ROWS], judge[1][:ROWS]
     trainer, ratios = _short_training(subject, subject.train[0])
     found = trainer.evaluate(judged)["loss"]
-    blind, _ = _short_training(subject, np.zeros_like(subject.train[0]))
-    zeroed = blind.evaluate((np.zeros_like(judged[0]), judged[1]))["loss"]
+    blind, _ = _short_training(subject, _zeroed(subject.train[0]))
+    zeroed = blind.evaluate((_zeroed(judged[0]), judged[1]))["loss"]
     yield Finding(
         "beats zeroed inputs", found < 0.98 * zeroed, f"loss {found:.3f} after {STEPS} steps, {zeroed:.3f} without inputs",
         "the columns do not help yet: is the target the right one, are rows and answers in the same order, is lr too small?",
@@ -222,7 +227,11 @@ def trained(subject: Subject) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _short_training(subject: Subject, x: Array) -> tuple[Trainer, dict[str, float]]:
+def _zeroed(x: Any) -> Any:
+    return replace(x, values=np.zeros_like(x.values)) if isinstance(x, Csr) else np.zeros_like(x)
+
+
+def _short_training(subject: Subject, x: Any) -> tuple[Trainer, dict[str, float]]:
     """(a trainer after STEPS steps at the peak learning rate, each matrix's update-to-weight ratio in the last of them)."""
     made = subject.optimizer()
     made.schedules = dict.fromkeys(made.schedules)
@@ -287,8 +296,12 @@ def leak(subject: Subject) -> Finding:
 
 
 def _rows(pair: Pair) -> Iterator[bytes]:
-    x, y = np.ascontiguousarray(pair[0]), np.ascontiguousarray(pair[1])
-    for a, b in zip(x, y, strict=True):
+    x, y = pair[0], np.ascontiguousarray(pair[1])
+    if isinstance(x, Csr):
+        for begin, end, b in zip(x.starts, x.starts[1:], y, strict=False):
+            yield x.columns[begin:end].tobytes() + x.values[begin:end].tobytes() + b.tobytes()
+        return
+    for a, b in zip(np.ascontiguousarray(x), y, strict=True):
         yield a.tobytes() + b.tobytes()
 
 
