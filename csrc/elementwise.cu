@@ -1,47 +1,7 @@
-// The formulas of formulas.h on CUDA, with broadcasting: an operand's element (i, j) stands at data[i row + j step].
-#include "device.h"
-#include "formulas.h"
+// The formulas of formulas.h on CUDA, each by itself, with broadcasting.
+#include "operands.h"
 
 namespace gpunet {
-
-template <class T> struct Operand {
-  const T* data;
-  long long row, step;
-
-  HD T at(long long i, long long j) const { return data[i * row + j * step]; }
-  // Elements k.. of `size` in all, in rows of `cols`.
-  HD Lanes<T> lanes(long long k, long long cols, long long size) const {
-    if (step == 1 && (row == cols || cols == size)) return load(data, k, size);
-    Lanes<T> v;
-    long long i = k / cols, j = k % cols;
-#pragma unroll
-    for (int lane = 0; lane < kLanes<T>; ++lane) {
-      v.at[lane] = k + lane < size ? at(i, j) : T();
-      if (++j == cols) j = 0, ++i;
-    }
-    return v;
-  }
-};
-
-template <class V, Unary formula> struct unary_of;
-#define GPUNET_ROW(name, expression)                                                                \
-  template <class V> struct unary_of<V, Unary::name> {                                              \
-    static HD V at(V x, [[maybe_unused]] V low, [[maybe_unused]] V high) { return expression; }     \
-  };
-GPUNET_UNARY(GPUNET_ROW)
-#undef GPUNET_ROW
-
-template <class V, Binary formula> struct binary_of;
-#define GPUNET_ROW(name, expression, integers) \
-  template <class V> struct binary_of<V, Binary::name> { static HD V at(V x, V y) { return expression; } };
-GPUNET_BINARY(GPUNET_ROW)
-#undef GPUNET_ROW
-
-template <class V, Compare formula> struct compare_of;
-#define GPUNET_ROW(name, expression) \
-  template <class V> struct compare_of<V, Compare::name> { static HD bool at(V x, V y) { return expression; } };
-GPUNET_COMPARE(GPUNET_ROW)
-#undef GPUNET_ROW
 
 template <Unary formula, class T>
 __global__ void unary(T* out, const T* x, long long x_row, long long x_step, long long cols, long long size, T low,

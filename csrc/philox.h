@@ -1,6 +1,7 @@
 // Philox4x32-10 (Salmon et al., SC 2011), for the host and for CUDA: the generator of gpunet/rng.py.
 //
-// Each of the four words of a block sits in the low half of a 64-bit number; U may be a vector of them.
+// Each of the four words of a block sits in the low half of a 64-bit number; U may be a vector of them. What is in the
+// high halves on the way is read by nobody, so that they are cleared once, at the end.
 #pragma once
 
 #include "num.h"
@@ -26,12 +27,12 @@ template <class U> HD Words<U> philox(U block, unsigned long long seed, unsigned
     const U p0 = product32(c0, a), p1 = product32(c2, b);
     c0 = (p1 >> 32) ^ c1 ^ (unsigned long long)k0;
     c2 = (p0 >> 32) ^ c3 ^ (unsigned long long)k1;
-    c1 = p1 & low;
-    c3 = p0 & low;
+    c1 = p1;
+    c3 = p0;
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  return {c0, c1, c2, c3};
+  return {c0 & low, c1 & low, c2 & low, c3 & low};
 }
 
 }  // namespace gpunet

@@ -120,7 +120,7 @@ template <int slices, class S> HD Four added(S& room, int at, int step) {
 
 // out [m][n] = x @ y, finished by E; grid (tiles along n, along m, products in a stack).
 template <int side, bool x_along_k, bool y_along_k, class E>
-__global__ void __launch_bounds__(kProductThreads, 2)
+__global__ void __launch_bounds__(kProductThreads)
     product(float* out, float* second, const float* x, const float* y, const float* third, int m, int n, int k,
             long long x_ld, long long y_ld, long long x_next, long long y_next, long long third_next, float alpha,
             const Control*) {

@@ -172,6 +172,11 @@ def plain(loss: Loss) -> Loss:
     return loss.func if isinstance(loss, partial) else loss
 
 
+def smoothing(loss: Loss) -> float:
+    """By how much the loss smooths labels."""
+    return float(getattr(loss, "keywords", {}).get("label_smoothing", 0.0))
+
+
 def takes_values(loss: Loss) -> bool:
     """Whether its targets are numbers of the predictions' dtype; integers may be converted for it."""
     return plain(loss) in (mse, mae, huber, poisson, quantile)

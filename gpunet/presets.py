@@ -8,7 +8,7 @@
 
 | preset      | columns                                  | net                                 | trained by                             |
 |-------------|------------------------------------------|-------------------------------------|----------------------------------------|
-| "default"   | quartiles, smooth clip, embeddings       | RealMLP's, 3 x 128, with ramps      | Adam, coslog4, 64 epochs, 6 folds      |
+| "default"   | quartiles, smooth clip, embeddings       | RealMLP's, 3 x 128, with ramps      | Adam, coslog4, 64 epochs, 4 or 6 folds |
 | "realmlp"   | quartiles, smooth clip, embeddings       | RealMLP-TD: 3 x 256                 | Adam, coslog4, 256 epochs, best epoch  |
 | "realmlp-s" | the same, all categories one-hot         | RealMLP-TD-S: 3 x 256               | Adam, coslog4, 256 epochs, best epoch  |
 | "classic"   | standardised, one-hot                    | scikit-learn's: 100, ReLU           | Adam, until the loss stands still      |
@@ -30,9 +30,9 @@ import numpy as np
 from . import losses, nn, optim
 from .data.table import Table
 from .errors import ConfigError, did_you_mean
-from .tabular import ArrayEncoder, Encoder, RobustEncoder, Target
+from .tabular import ArrayEncoder, Encoder, RobustEncoder, SparseEncoder, Target
 
-AnyEncoder = Encoder | ArrayEncoder
+AnyEncoder = Encoder | ArrayEncoder | SparseEncoder
 Rows = Any  # indices, a slice or a mask, as NumPy takes them; None for all
 
 
@@ -51,9 +51,12 @@ class Preset:
         fit: arguments of Trainer.fit.
         validation: share of the rows that `fit` needs held out to choose the epoch by; 0: none.
         n_ensemble: nets whose predictions are averaged. cv: folds, each of which judges a net trained on the others;
-            all of these nets are averaged. None: one split, by `validation`.
+            all of these nets are averaged; or, of the number of rows, (parts, folds): the rows in so many parts, of which the
+            first few judge. None: one split, by `validation`.
         to_the_end: whether several nets that predict values keep their last epoch's weights, not the best one's: what each
             has learned too much goes away in their mean.
+        patience: the share of the epochs after which training stops if none of them was better on the rows held out;
+            None: never. Nets that go to the end have none.
     """
 
     name: str
@@ -64,8 +67,9 @@ class Preset:
     fit: Mapping[str, Any] = field(default_factory=dict)
     validation: float = 0.2
     n_ensemble: int = 1
-    cv: int | None = None
+    cv: int | Callable[[int], tuple[int, int]] | None = None
     to_the_end: bool = False
+    patience: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fit", MappingProxyType(dict(self.fit)))
@@ -113,8 +117,12 @@ def _table(x: Any) -> Table:
     return x if isinstance(x, Table) else Table.from_array(x) if isinstance(x, np.ndarray) else Table.from_frame(x)
 
 
-def _robust(x: Any, rows: Rows, target: Target, *, one_hot: int | None = 8) -> AnyEncoder:
-    return RobustEncoder.fit(_table(x), rows=rows, one_hot=one_hot)
+def _robust(
+    x: Any, rows: Rows, target: Target, *, one_hot: int | None = 8, pairs: bool = False
+) -> AnyEncoder:
+    if isinstance(x, np.ndarray) and x.dtype == np.uint8:
+        return ArrayEncoder.fit(x, rows=rows)
+    return RobustEncoder.fit(_table(x), rows=rows, one_hot=one_hot, pairs=pairs)
 
 
 def outputs_of(target: Target) -> int:
@@ -131,9 +139,15 @@ def realmlp(
     dropout: float = 0.15,
     periodic: Mapping[str, Any] | None = PERIODIC,
     piecewise: Mapping[str, Any] | None = None,
+    most_periodic: int | None = None,
 ) -> nn.Module:
-    """Columns, scale, blocks of (linear, activation of trained strength, dropout), linear; values are clamped."""
+    """Columns, scale, blocks of (linear, activation of trained strength, dropout), linear; values are clamped.
+
+    More columns of numbers than `most_periodic` have no periodic embedding.
+    """
     act = activation or ACTIVATION[target.task]
+    if most_periodic is not None and _roles(encoder).count("number") > most_periodic:
+        periodic = None
     first = _entrance(encoder, periodic, piecewise)
     layers: list[nn.Module] = [first, nn.Scale(first.outputs)]
     for k, m in zip([first.outputs, *hidden[:-1]], hidden, strict=True) if hidden else ():
@@ -164,10 +178,17 @@ def realmlp_small(
     return nn.Sequential(*layers)
 
 
+def _roles(encoder: AnyEncoder) -> list[str]:
+    return [*encoder.roles] if isinstance(encoder, RobustEncoder) else ["number"] * len(encoder.output_names)
+
+
 def _entrance(
     encoder: AnyEncoder, periodic: Mapping[str, Any] | None = None, piecewise: Mapping[str, Any] | None = None
 ) -> nn.Columns:
-    roles = encoder.roles if isinstance(encoder, RobustEncoder) else ["number"] * len(encoder.output_names)
+    """The columns; embedded each for itself, unless they are many of one kind (pixels, words), of which one tells little."""
+    roles = _roles(encoder)
+    if isinstance(encoder, SparseEncoder) or isinstance(encoder, ArrayEncoder) and encoder.pixels:
+        periodic = piecewise = None
     return nn.Columns(
         roles.count("number"), roles.count("mark"), encoder.codes if isinstance(encoder, RobustEncoder) else (),
         embedding=None if periodic is None else dict(periodic),
@@ -254,6 +275,8 @@ CS231N_FIT = {"epochs": 20, "batch_size": 200}
 # ---------------------------------------------------------------- the default; docs/tabular.md says why
 
 PIECEWISE = {"bins": 16, "width": 4}
+MOST_PERIODIC = 32  # columns
+PATIENCE = 0.375  # coslog4's cycles end after 0.2, 0.47 and 1 of the run: who learned nothing in one will hardly in the next
 
 
 def few_rows_a_step(rows: int) -> int:
@@ -261,14 +284,25 @@ def few_rows_a_step(rows: int) -> int:
     return 64 if rows <= 1024 else 128 if rows <= 16_384 else 256
 
 
-DEFAULT_FIT = REALMLP_FIT | {"epochs": 64, "batch_size": few_rows_a_step, "monitor": "val_loss"}
+def folds(rows: int) -> tuple[int, int]:
+    """6 folds up to 4,096 rows; then 4 of 8 parts: fewer nets, for their time, and more rows for each."""
+    return (6, 6) if rows <= 4096 else (8, 4)
+
+
+def judged_by(rows: int) -> str | None:
+    """The loss up to 1,024 rows, of which too few are held out to count; then the first metric: accuracy or RMSE."""
+    return "val_loss" if rows <= 1024 else None
+
+
+DEFAULT_FIT = REALMLP_FIT | {"epochs": 64, "batch_size": few_rows_a_step, "monitor": judged_by}
 
 # fmt: off
 PRESETS = {preset.name: preset for preset in (
     #      name         encode                         build          loss       optimizer                               fit
-    Preset("default",   _robust,                       partial(realmlp, hidden=(128, 128, 128), piecewise=PIECEWISE),
+    Preset("default",   partial(_robust, pairs=True),  partial(realmlp, hidden=(128, 128, 128), piecewise=PIECEWISE,
+                                                               most_periodic=MOST_PERIODIC),
            _smoothed, _adam,                                                                                             DEFAULT_FIT,
-           cv=6, to_the_end=True),
+           cv=folds, to_the_end=True, patience=PATIENCE),
     Preset("realmlp",   _robust,                       realmlp,       _smoothed, _adam,                                  REALMLP_FIT),
     Preset("realmlp-s", partial(_robust, one_hot=None), realmlp_small, _smoothed,
            partial(_adam, rates=SMALL_LR, weight_decay=0.0),                                                             REALMLP_FIT),

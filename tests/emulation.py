@@ -65,7 +65,7 @@ class EmulatedCupy(StandInCupy):
 
     def RawModule(self, *, code: str, options: Any, name_expressions: tuple[str, ...]) -> Any:
         assert "#include" not in code
-        return SimpleNamespace(get_function=lambda name: EmulatedKernel(self, name))
+        return SimpleNamespace(get_function=lambda name: EmulatedKernel(self, name, code))
 
     def asarray(self, array: Any) -> DeviceArray:  # type: ignore[override]
         self.outside("a copy from the host", "uploads")
@@ -118,13 +118,11 @@ def counting_device(cupy: EmulatedCupy) -> Any:
 class EmulatedKernel:
     """cupy.RawKernel: kernel(grid, block, args)."""
 
-    def __init__(self, cupy: EmulatedCupy, name: str) -> None:
+    def __init__(self, cupy: EmulatedCupy, name: str, code: str) -> None:
         self.cupy, self.name = cupy, name
-        self.library = next(
-            fibers.library(source)
-            for source in sorted(fibers.CSRC.glob("*.cu"))
-            if name.replace(" ", "") in fibers.library(source).kernels
-        )
+        libraries = (fibers.library(source) for source in sorted(fibers.CSRC.glob("*.cu")))
+        found = (library for library in libraries if name.replace(" ", "") in library.kernels)
+        self.library = next(found, None) or fibers.generated(code)
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
         kind = self.name, grid, block, tuple((a.shape, a.strides, a.data.ptr % 16) if isinstance(a, DeviceArray) else a for a in args)

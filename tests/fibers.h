@@ -5,6 +5,8 @@
 // accesses), writes to read-only arrays, shared memory out of bounds, read before it is written or raced for, barriers
 // and warp operations that part of a block or warp does not reach. Not caught: races between blocks whose order makes
 // no difference, missing fences, what -ftz and contraction to FMA do, and speed.
+//
+// With FIBERS_APART the scheduler is left out, and is linked: a library of this header alone has it.
 #pragma once
 
 #include <csetjmp>
@@ -86,10 +88,16 @@ struct Block {
 #endif
 };
 
+#if defined(FIBERS_APART)
+extern Block block;
+extern Thread* thread;
+extern std::vector<std::pair<const char*, size_t>> guarded;
+#else
 inline Block block;
 inline Thread* thread = nullptr;
-inline std::vector<char*> stacks;                                    // free ones
 inline std::vector<std::pair<const char*, size_t>> guarded;          // arrays whose exact extent is known
+#endif
+inline std::vector<char*> stacks;                                    // free ones
 
 inline std::string where() {
   char text[96];
@@ -364,6 +372,9 @@ struct Export {
   }
 };
 
+#if defined(FIBERS_APART)
+std::string launch(const Kernel& kernel, dim3 grid, dim3 size, void** arguments, unsigned order);
+#else
 inline void prepare(dim3 size) {
   const unsigned n = size.x * size.y * size.z;
   block.threads.resize(n);
@@ -435,6 +446,7 @@ inline std::string launch(const Kernel& kernel, dim3 grid, dim3 size, void** arg
   }
   return block.error;
 }
+#endif
 
 }  // namespace fibers
 
@@ -494,6 +506,7 @@ inline __attribute__((used)) int fibers_launch(int i, const unsigned* grid, cons
   std::snprintf(error, size_t(room), "%s", text.c_str());
   return !text.empty();
 }
+#if !defined(FIBERS_APART)
 // n bytes that end, but for padding to 16, at a page that nobody may touch, or that begin after one; filled with `fill`.
 inline __attribute__((used)) char* fibers_allocate(size_t n, int left, int fill) {
   const size_t room = (n + fibers::kPage) / fibers::kPage * fibers::kPage;
@@ -514,4 +527,5 @@ inline __attribute__((used)) void fibers_free(char* p, size_t n, int left) {
   for (size_t i = fibers::guarded.size(); i--;)
     if (fibers::guarded[i].first == p) fibers::guarded.erase(fibers::guarded.begin() + long(i));
 }
+#endif
 }

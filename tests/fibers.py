@@ -20,7 +20,8 @@ from gpunet.devices import sources
 HERE = Path(__file__).parent
 CSRC = sources.find("activations.h").parent
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
-FLAGS = ["-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-fno-gnu-unique", "-Wall", "-Wextra", "-Werror"]
+FLAGS = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-gnu-unique", "-Wall", "-Wextra", "-Werror"]
+HEADERS = '#include "operands.h"\n'  # with which the text of a generated kernel begins
 QUIET = ["-Wno-unknown-pragmas"]  # #pragma unroll
 ORDERS = range(8)
 TYPES = {"f": np.float32, "d": np.float64, "i": np.int32, "q": np.int64, "B": np.uint8, "?": np.bool_}
@@ -42,18 +43,49 @@ def missing() -> str | None:
 
 def build(source: Path) -> Path:
     """The library of a .cu file; it is built again only if it, a header or the compiler's flags changed."""
-    read = [source, HERE / "fibers.h", *sorted(CSRC.glob("*.h"))]
-    digest = hashlib.sha256(b"".join(p.read_bytes() for p in read) + repr([COMPILER, FLAGS, QUIET]).encode())
-    folder = Path(tempfile.gettempdir()) / f"gpunet-fibers-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    library = folder / f"{source.stem}-{digest.hexdigest()[:16]}.so"
-    if not library.exists():
-        made = library.with_suffix(f".{os.getpid()}")
-        command = [str(COMPILER), *FLAGS, *QUIET, f"-I{HERE}", f"-I{CSRC}", "-x", "c++", str(source), "-o", str(made)]
+    return compiled(f"{source.stem}-{digest(source.read_bytes())}.so", "c++", "-O1", "-shared", str(source))
+
+
+def build_generated(code: str) -> Path:
+    """As `build`, of a kernel's text as NVRTC is given it. There are many, so that the headers they begin with are compiled
+    once for all, and nothing is optimized."""
+    headers = sources.with_headers(HEADERS)
+    assert code.startswith(headers), f"the text of a generated kernel begins with {HEADERS}"
+    header = folder() / f"headers-{digest()}.h"
+    for file, text in ((header, HEADERS), (header.with_suffix(f".{digest(code.encode())}.cu"), code[len(headers) :])):
+        if not file.exists():
+            beside = file.with_suffix(f".{os.getpid()}")
+            beside.write_text(text)
+            beside.rename(file)
+    apart = "-DFIBERS_APART"
+    scheduler = compiled(f"{header.stem}.so", "c++", "-O1", "-shared", str(header))
+    compiled(f"{header.name}.gch", "c++-header", apart, str(header))
+    return compiled(f"{file.stem}.so", "c++", "-shared", apart, "-include", str(header), str(file), "-x", "none", str(scheduler))
+
+
+def digest(text: bytes = b"") -> str:
+    """Of all that a build depends on."""
+    read = [HERE / "fibers.h", *sorted(CSRC.glob("*.h"))]
+    everything = b"".join([text, *(p.read_bytes() for p in read)]) + repr([COMPILER, FLAGS, QUIET]).encode()
+    return hashlib.sha256(everything).hexdigest()[:16]
+
+
+def folder() -> Path:
+    made = Path(tempfile.gettempdir()) / f"gpunet-fibers-{os.getuid()}"
+    made.mkdir(mode=0o700, exist_ok=True)
+    return made
+
+
+def compiled(name: str, language: str, *arguments: str) -> Path:
+    """What the compiler makes, by a name that tells all it depends on."""
+    made = folder() / name
+    if not made.exists():
+        beside = made.with_suffix(f".{os.getpid()}")
+        command = [str(COMPILER), *FLAGS, *QUIET, f"-I{HERE}", f"-I{CSRC}", "-x", language, *arguments, "-o", str(beside)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        made.rename(library)
-    return library
+        beside.rename(made)
+    return made
 
 
 class Extent(NamedTuple):
@@ -86,8 +118,8 @@ def merged(extents: Sequence[Extent]) -> list[Extent]:
 class Library:
     """The kernels of one .cu file by name (spaces do not count)."""
 
-    def __init__(self, source: Path) -> None:
-        self.native = ctypes.CDLL(str(build(source)))
+    def __init__(self, built: Path) -> None:
+        self.native = ctypes.CDLL(str(built))
         self.native.fibers_name.restype = self.native.fibers_signature.restype = ctypes.c_char_p
         self.native.fibers_allocate.restype = ctypes.c_void_p
         self.native.fibers_allocate.argtypes = [ctypes.c_size_t, ctypes.c_int, ctypes.c_int]
@@ -203,7 +235,12 @@ def triple(size: Any) -> Any:
 
 @functools.cache
 def library(source: Path) -> Library:
-    return Library(source)
+    return Library(build(source))
+
+
+@functools.cache
+def generated(code: str) -> Library:
+    return Library(build_generated(code))
 
 
 def all_kernels() -> Iterator[tuple[Path, str]]:

@@ -458,6 +458,7 @@ LAYERS: dict[str, Any] = {  # layer -> a net with it, and rows for it if they ar
     "Columns":     (lambda: nn.Sequential(nn.Columns(5, 3, embedding={"frequencies": 5, "width": 3}), nn.Linear(18, 4)),),
     "Clamp":       (lambda: nn.Sequential(nn.Linear(8, 4), nn.Clamp([-1.0] * 4, [1.0] * 4)),),
     "Temperature": (lambda: nn.Sequential(nn.Linear(8, 4), nn.Temperature(1.5)),),
+    "Unsmooth":    (lambda: nn.Sequential(nn.Linear(8, 4), nn.Unsmooth(0.1)),),
     "Ensemble":    (lambda: nn.Ensemble(nn.MLP(8, 4), nn.MLP(8, 4)),),
 }
 TARGETS: dict[str, Any] = {  # loss -> targets, with and without weights

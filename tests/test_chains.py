@@ -359,9 +359,15 @@ def test_a_chain_prints() -> None:
 
 @native
 @settings(max_examples=80, deadline=None)
-@given(steps=STEPS, seed=st.integers(0, 10_000))
-def test_random_programs_keep_their_bits(steps: list[tuple[bool, int, int, int, int]], seed: int) -> None:
-    f, state = random_program(steps, seed)
+@given(steps=STEPS, seed=st.integers(0, 10_000), launches=st.booleans())
+def test_random_programs_keep_their_bits(steps: list[tuple[bool, int, int, int, int]], seed: int, launches: bool) -> None:
+    """Grouped as for a CPU, or as where each call is a launch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CPU_DEVICE, "captures", launches)
+        keeps_its_bits(*random_program(steps, seed))
+
+
+def keeps_its_bits(f: Callable[..., Any], state: Tensor) -> None:
     start = state.numpy().copy()
     plain = Program(unchained(f), CPU_DEVICE)
     want = [t.numpy().copy() for _ in range(2) for t in plain()] + [state.numpy().copy()]

@@ -127,7 +127,7 @@ LAYER_SETTINGS: dict[str, dict[str, Any]] = {  # those that cannot be made of no
     "MLP": {"widths": [6, 5, 4]}, "Scale": {"features": 6}, "NTKLinear": {"inputs": 6, "outputs": 5},
     "ParametricActivation": {"features": 6, "activation": "mish"}, "PeriodicEmbedding": {"features": 6},
     "Columns": {"numeric": 3, "plain": 3, "embedding": {}, "piecewise": {}},
-    "PiecewiseEmbedding": {"features": 6}, "Temperature": {"value": 1.5},
+    "PiecewiseEmbedding": {"features": 6}, "Temperature": {"value": 1.5}, "Unsmooth": {"amount": 0.1},
     "Ensemble": {"layers": [INNER, INNER]}, "Clamp": {"low": [-1.0] * 6, "high": [1.0] * 6},
 }
 SCHEDULE_SETTINGS = {"step": "step:3", "warmup": "warmup:2,cosine", "plateau": "plateau:1,0.5"}

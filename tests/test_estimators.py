@@ -29,7 +29,7 @@ from gpunet.estimators.calibrate import temperature
 from gpunet.estimators.judge import probabilities
 
 pytestmark = pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
-QUICK: dict[str, Any] = {"preset": "realmlp-s", "max_iter": 12, "random_state": 0}
+QUICK: dict[str, Any] = {"preset": "realmlp-s", "hidden_layer_sizes": (64, 64), "max_iter": 12, "random_state": 0}
 
 
 def classifier(**settings: Any) -> gpunet.MLPClassifier:
@@ -152,8 +152,8 @@ def test_cross_val_score_in_two_processes() -> None:
     pytest.importorskip("sklearn")
     from sklearn.model_selection import cross_val_score
 
-    alone = cross_val_score(classifier(preset="classic"), X, Y, cv=2)
-    assert np.array_equal(cross_val_score(classifier(preset="classic"), X, Y, cv=2, n_jobs=2), alone)
+    alone = cross_val_score(classifier(), X, Y, cv=2)
+    assert np.array_equal(cross_val_score(classifier(), X, Y, cv=2, n_jobs=2), alone)
 
 
 def test_metadata_routing_of_weights() -> None:
@@ -315,10 +315,13 @@ def test_integers_as_column_names() -> None:
     assert np.array_equal(made.predict_proba(frame), made.predict_proba(X))
 
 
-def test_pixels_stay_bytes() -> None:
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_pixels_stay_bytes(preset: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (90, 16), np.uint8)
-    made = classifier(preset="classic").fit(pixels, pixels[:, 0] > 127)
+    made = classifier(preset=preset, max_iter=2, n_ensemble=1).fit(pixels, pixels[:, 0] > 127)
     assert made.columns_[0][1] == "pixels"
+    entrances = [m for _, m in made.model_.net.modules() if isinstance(m, nn.Columns)]
+    assert all(m.outputs == 16 for m in entrances)  # as they are: no embedding of each
     assert np.array_equal(made.predict(pixels), made.predict(pixels.astype(int)))
 
 
@@ -409,7 +412,7 @@ def test_any_table_is_refused_or_predicted_finitely(data: Any, make: Any, preset
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         try:
-            made = make(preset=preset, max_iter=1).fit(table, y)
+            made = make(preset=preset, hidden_layer_sizes=(4,), max_iter=1).fit(table, y)
             found = made.predict(table) if make is regressor else made.predict_proba(table)
         except GpunetError:
             return
@@ -439,7 +442,7 @@ def test_a_column_of_blanks_is_left_out() -> None:
 def test_ten_thousand_categories() -> None:
     rows = 25_000
     table = {"c": [f"k{i % 10_000}" for i in range(rows)], "a": (np.arange(rows) % 7).tolist()}
-    made = gpunet.MLPClassifier(max_iter=1, random_state=0, preset="realmlp")
+    made = gpunet.MLPClassifier(max_iter=1, random_state=0, preset="realmlp", hidden_layer_sizes=(8,))
     with pytest.warns(UserWarning, match='"c": taken for blank, not seen in training'):
         predicted = made.fit(table, np.arange(rows) % 2).predict(table)
     assert len(predicted) == rows and made.columns_[0][1] == "codes"
@@ -603,6 +606,32 @@ def test_the_temperature_is_found() -> None:
     assert temperature(3 * z, labels, None, "multilabel") == pytest.approx(3, rel=0.05)
 
 
+def test_label_smoothing_is_taken_back() -> None:
+    p = np.array([[0.7, 0.2, 0.1], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+    q = 0.9 * p + 0.1 / 3
+    q[2] = [0.49, 0.5, 0.01]  # which no probabilities become
+    z = nn.Unsmooth(0.1)(gpunet.tensor(np.log(q) + 3.0)).numpy()
+    found = probabilities("classification", z)
+    np.testing.assert_allclose(found[0], p[0], rtol=1e-6)
+    np.testing.assert_allclose(found[1], [1 - 2 / 300, 1 / 300, 1 / 300], atol=5e-3)  # at least a twentieth of q is left
+    assert found[2, 2] == pytest.approx(0.01 * 0.05, rel=0.1) and found[2].argmax() == 1
+    far = nn.Unsmooth(0.1)(gpunet.tensor(np.array([[0.0, -50.0, -60.0, -1e4]], np.float32))).numpy()
+    assert np.isfinite(far).all() and (np.diff(far) <= 0).all()
+    for wrong in ({"amount": 0.0}, {"amount": 0.1, "floor": 1.0}):
+        with pytest.raises(ConfigError, match="Unsmooth"):
+            nn.Unsmooth(**wrong)
+
+
+def test_smoothed_nets_are_as_sure_as_they_are_right() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (600, 2))
+    y = (x[:, 0] > 0).astype(int)  # which can be known
+    made = classifier(max_iter=30).fit(x, y)
+    assert any(isinstance(m, nn.Unsmooth) for _, m in made.model_.net.modules())
+    assert metrics.log_loss(y, made.predict_proba(x)) < 0.05  # smoothed labels cost 0.05 at the least
+    plain = classifier(max_iter=2, loss="cross_entropy").fit(x, y)
+    assert not any(isinstance(m, nn.Unsmooth) for _, m in plain.model_.net.modules())
+
+
 def test_a_few_right_rows_do_not_make_a_model_certain() -> None:
     z, y = np.array([[4.0, -4.0], [-4.0, 4.0]]), np.array([0, 1])
     p = probabilities("classification", z / temperature(z, y, None, "classification"))
@@ -707,7 +736,7 @@ def test_quantiles() -> None:
     r = np.random.default_rng(0)
     x = r.uniform(-1, 1, (2000, 1))
     y = 10 + x[:, 0] + (0.2 + np.abs(x[:, 0])) * r.normal(size=2000)
-    made = regressor(loss="quantile:0.9,0.1,0.5", max_iter=40).fit(x, y)
+    made = regressor(loss="quantile:0.9,0.1,0.5", max_iter=20).fit(x, y)
     high, low, middle = made.predict(x).T
     assert (low <= middle).all() and (middle <= high).all()
     below = [float(np.mean(y < q)) for q in (low, middle, high)]
@@ -721,7 +750,7 @@ def test_rates_of_counts() -> None:
     r = np.random.default_rng(0)
     x = r.uniform(-1, 1, (1500, 2))
     rate = 20 * np.exp(1.5 * x[:, 0])
-    made = regressor(loss="poisson", max_iter=40).fit(x, r.poisson(rate))
+    made = regressor(loss="poisson", max_iter=20).fit(x, r.poisson(rate))
     assert (made.predict(x) > 0).all()
     np.testing.assert_allclose(np.log(made.predict(x) / rate).std(), 0, atol=0.12)
     with pytest.raises(DataError, match="counts are at least 0"):
@@ -874,7 +903,7 @@ def test_on_a_gpu(how: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """All parts of the model are there, also those that were put around the nets after training."""
     cuda = emulated_cuda(orders=())
     monkeypatch.setitem(select._opened, "cuda:0", cuda)
-    x, y = np.random.default_rng(0).normal(size=(90, 3)), np.arange(90) % 2
-    made = gpunet.MLPClassifier(device="cuda:0", max_iter=2, **how).fit(x, y)
+    x, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 2
+    made = gpunet.MLPClassifier(device="cuda:0", max_iter=1, hidden_layer_sizes=(8,), **how).fit(x, y)
     assert made.model_.net.device is cuda
     assert copy.deepcopy(made).predict_proba(x).tobytes() == made.predict_proba(x).tobytes()

@@ -70,7 +70,7 @@ def test_what_the_sanitizer_watches_is_nearly_every_kernel(check: Any) -> None:
     check.exercise(device)
     ran = {family(kind[0]) for kind in device.xp.seen}
     every = {family(name) for _, name in fibers.all_kernels()}
-    assert every - ran == set(NOT_EXERCISED)
+    assert every - ran == set(NOT_EXERCISED) and any(name.startswith("chain_") for name in ran)
     assert device.xp.counts["graph launches"] > 10
 
 

@@ -322,7 +322,8 @@ BUILT: list[nn.Module] = [
     nn.MLP(3, 4, 4, 2, activation="selu", dropout=0.1, norm="batch", residual=True, init="he"), nn.MLP(3, 2),
     nn.Scale(3), nn.NTKLinear(3, 2, init="data"), nn.ParametricActivation(3, "mish"), nn.Clamp([0, 1.5], [1, 2]),
     nn.PeriodicEmbedding(3, frequencies=5, width=3, sigma=0.2), nn.PiecewiseEmbedding(3, bins=5, width=2),
-    nn.Temperature(1.5), nn.Ensemble(nn.Linear(3, 2), nn.Linear(3, 2), average="outputs"), nn.Ensemble(nn.MLP(3, 2)),
+    nn.Temperature(1.5), nn.Unsmooth(0.2, floor=0.01),
+    nn.Ensemble(nn.Linear(3, 2), nn.Linear(3, 2), average="outputs"), nn.Ensemble(nn.MLP(3, 2)),
     nn.Columns(2, 1, [4, 5], width=3, embedding={"frequencies": 5, "width": 3, "sigma": 0.2}, piecewise={"bins": 3}),
 ]
 # fmt: on

@@ -81,6 +81,18 @@ def test_numbers_come_first_then_marks_then_codes() -> None:
     assert encoder.describe() == again.describe() and len(encoder.describe()) == 5
 
 
+def test_two_numbers_are_a_mark_where_asked_for_and_scaled_as_ever() -> None:
+    table = Table.from_frame({"two": [0, 0, 0, 1, 0], "z": [1.0, 2, 3, 4, 5], "holes": [np.nan, 1, 1, 3, 3]})
+    usual, pairs = (RobustEncoder.fit(table, pairs=asked) for asked in (False, True))
+    assert usual.roles == ["number"] * 3 + ["mark"] and pairs.roles == ["number"] + ["mark"] * 3
+    by_name = [dict(zip(e.output_names, e.transform(table).T, strict=True)) for e in (usual, pairs)]
+    assert all(np.array_equal(by_name[0][name], by_name[1][name]) for name in usual.output_names)
+    again = encoder_from_config(json.loads(json.dumps(pairs.config())))
+    assert again.roles == pairs.roles and np.array_equal(again.transform(table), pairs.transform(table))
+    _, _, _, net, _ = prepared("default", classes=True)
+    assert net[0].numeric == 2 and presets.get("realmlp").encode(table, None, Target.fit([0, 1])).roles == usual.roles
+
+
 numbers = st.lists(st.floats(allow_nan=True, allow_infinity=False), min_size=2, max_size=30)
 texts = st.lists(st.none() | st.text(max_size=3), min_size=2, max_size=40)
 
@@ -263,9 +275,26 @@ def test_the_default_is_narrower_has_ramps_and_a_net_a_fold() -> None:
     assert presets.get() is presets.get(None) is preset
     assert [layer.outputs for layer in net if isinstance(layer, nn.NTKLinear)] == [128, 128, 128, 2]
     assert net[0].outputs == 2 * (4 + 4) + 7 + 8 and net[0].ramps.bins == 16
-    assert preset.cv == 6 and preset.fit["epochs"] == 64 and preset.fit["monitor"] == "val_loss"
+    assert [preset.cv(rows) for rows in (12, 4096, 4097, 10**6)] == [(6, 6), (6, 6), (8, 4), (8, 4)]
+    assert preset.fit["epochs"] == 64 and [preset.fit["monitor"](rows) for rows in (12, 1024, 1025)] == ["val_loss", "val_loss", None]
     assert [preset.fit["batch_size"](rows) for rows in (1, 1024, 1025, 16_384, 16_385, 10**6)] == [64, 64, 128, 128, 256, 256]
     assert [presets.get(name).cv for name in ("realmlp", "realmlp-s", "classic", "cs231n")] == [None] * 4
+
+
+@pytest.mark.parametrize(("rows", "monitor"), [(90, "val_loss"), (1300, "val_accuracy")])
+def test_few_rows_are_judged_by_the_loss_and_many_by_accuracy(rows: int, monitor: str) -> None:
+    x = np.random.default_rng(0).normal(size=(rows, 2))
+    made = gpunet.MLPClassifier(max_iter=1, cv=5, hidden_layer_sizes=4, random_state=0).fit(x, x[:, 0] > 0)
+    assert {history.monitor for history in made.histories_} == {monitor}
+
+
+def test_the_default_has_waves_for_32_columns_of_numbers_at_most() -> None:
+    preset, target = presets.get("default"), Target.fit([0, 1])
+    for columns, width in ((32, 8), (33, 5)):
+        table = Table.from_array(np.random.default_rng(0).normal(size=(20, columns)))
+        encoder = preset.encode(table, None, target)
+        assert preset.build(encoder, target)[0].outputs == columns * width
+        assert presets.get("realmlp").build(encoder, target)[0].outputs == columns * 4
 
 
 def test_the_default_trains_a_net_a_fold_unless_told_otherwise() -> None:
@@ -276,6 +305,19 @@ def test_the_default_trains_a_net_a_fold_unless_told_otherwise() -> None:
     one = gpunet.MLPClassifier(max_iter=1, random_state=0).fit(table, y, eval_set=(table, y))
     few = gpunet.MLPClassifier(max_iter=1, random_state=0).fit({"x": table["x"][24:35]}, y[24:35])
     assert len(one.histories_) == len(few.histories_) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "stops"),
+    [({}, True), ({"max_iter": 200}, True), ({"n_iter_no_change": 200}, False), ({"preset": "realmlp", "cv": 2}, False)],
+)
+def test_classes_of_the_default_stop_where_three_eighths_of_the_run_taught_nothing(given: dict[str, Any], stops: bool) -> None:
+    x, y = np.random.default_rng(0).normal(size=(90, 2)), np.arange(90) % 2  # nothing to learn
+    made = gpunet.MLPClassifier(**{"cv": 2, "max_iter": 64, "hidden_layer_sizes": 8, "random_state": 0} | given).fit(x, y)
+    epochs = given.get("max_iter", 64)
+    for history in made.histories_:
+        assert history.stopped == ("patience" if stops else "finished")
+        assert history.epochs == (history.best_epoch + epochs * 3 // 8 if stops else epochs)
 
 
 def test_realmlp_s_has_the_numbers_of_the_paper() -> None:
@@ -445,6 +487,7 @@ def test_the_first_failure_ends_the_others() -> None:
         (gpunet.MLPRegressor, {"scoring": "loss"}, True),
         (gpunet.MLPRegressor, {"early_stopping": True}, True),
         (gpunet.MLPRegressor, {"preset": "realmlp", "cv": 2}, True),
+        (gpunet.MLPRegressor, {"n_iter_no_change": 1}, True),
         (gpunet.MLPClassifier, {}, True),
     ],
 )

@@ -60,7 +60,7 @@ class Device:
         native: the module with compiled kernels, whose `Program` runs whole steps; None where there is none.
         captures: whether what it is asked for can be recorded once and replayed, as a CUDA graph.
         kernels: name of an op -> kernel(*outs, *ins, **settings), which returns NotImplemented where it declines.
-        chained: names of the kernels that its kernel `chain` can run one after the other, tile by tile.
+        chained: names of the kernels that its kernel `chain` can run one after the other on parts of the arrays.
         precisions: those of PRECISIONS in which it can multiply float32 matrices.
     """
 

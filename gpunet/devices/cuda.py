@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..errors import DeviceError, OutOfMemoryError
 from . import cublaslt, environment
 from .base import PRECISIONS, Device, Memory
+from .cuda_chains import CHAINED, chain
 from .cuda_kernels import KERNELS, c_name, lanes
 from .launcher import BEYOND, INDEX, Launcher
 
@@ -43,7 +44,8 @@ class CUDA(Device):
                 if lt is not None:
                     self.products = cublaslt.Products(lt, cupy, self.workspace, self.gpu)
                     self.precisions = PRECISIONS
-            self.kernels = {name: partial(kernel, self) for name, kernel in KERNELS.items()}
+            self.kernels = {name: partial(kernel, self) for name, kernel in {**KERNELS, "chain": chain}.items()}
+            self.chained = CHAINED
 
     # ------------------------------------------------------------------ what kernels need
 

@@ -57,7 +57,7 @@ def _single(axes: Sequence[tuple[int, int]]) -> int | None:
     return real[-1][1] if real else 0
 
 
-def _layout(shape: Sequence[int], ins: Sequence[Any]) -> tuple[int, list[tuple[int, int]]] | None:
+def layout_of(shape: Sequence[int], ins: Sequence[Any]) -> tuple[int, list[tuple[int, int]]] | None:
     """The operands of an output of this shape as rows: their length, and each operand's (row, step) in elements."""
     every = []
     for x in ins:
@@ -81,7 +81,7 @@ def _operands(out: Any, ins: Sequence[Any]) -> tuple[list[Any], np.int64] | None
     """data, row, step of each, and the length of a row."""
     if not out.flags.c_contiguous:
         return None
-    layout = _layout(out.shape, ins)
+    layout = layout_of(out.shape, ins)
     if layout is None:
         return None
     cols, rows = layout
@@ -481,7 +481,7 @@ def _copy_into(cuda: CUDA, out: Any, out_row: int, x: Any, x_row: int, x_step: i
 def copy(cuda: CUDA, out: Any, x: Any) -> Any:
     if out.dtype != x.dtype or x.itemsize not in WORDS or not out.flags.c_contiguous:
         return NotImplemented
-    layout = _layout(x.shape, [x])
+    layout = layout_of(x.shape, [x])
     if layout is None:
         return _copy_axes(cuda, out, x)
     width, ((row, step),) = layout

@@ -13,7 +13,14 @@ WARP = 32
 THREADS = 256  # of a block, where nothing else is said
 MOST_BLOCKS = 4096  # of a flat launch: each thread then goes on, a whole grid further
 OPTIONS = ("--std=c++17",)
+FORMULAS = ("elementwise", "activations", "chain_")
 GO, BEYOND, INDEX, DONE = range(4)  # of Control, in csrc/device.h
+
+
+def options_of(source: str) -> tuple[str, ...]:
+    """Formulas are compiled as for the CPU, with a fused multiply-add only where one asks for it: else a chain would round
+    once what a product and a sum, each by itself, round twice."""
+    return (*OPTIONS, "--fmad=false") if source.startswith(FORMULAS) else OPTIONS
 
 
 class Launcher:
@@ -22,11 +29,12 @@ class Launcher:
     def __init__(self, cupy: Any, device: Any) -> None:
         self._cupy, self._device = cupy, device
         self._kernels: dict[str, Any] = {}
+        self.texts: dict[str, str] = {}  # sources that are no file: of chains
         self.control = cupy.asarray(np.array([1, 0, 0, 0], np.int64))
         self.done = 0  # the steps counted there, as the host last knew
 
     def launch(self, source: str, name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
-        """Run gpunet::NAME of csrc/SOURCE.cu; Control goes last. Scalars are NumPy's, of the kernel's own type."""
+        """Run gpunet::NAME of csrc/SOURCE.cu, or of `texts`; Control goes last. Scalars are NumPy's, of the kernel's own type."""
         kernel = self._kernels.get(name)
         if kernel is None:
             kernel = self._kernels[name] = self._compile(source, f"gpunet::{name}")
@@ -40,9 +48,11 @@ class Launcher:
             self.launch(source, name, (min(-(-threads // block), MOST_BLOCKS),), (block,), *args)
 
     def _compile(self, source: str, name: str) -> Any:
-        code = sources.inlined(f"{source}.cu")
+        text = self.texts.get(source)
+        code = sources.inlined(f"{source}.cu") if text is None else sources.with_headers(text)
+        how = {"options": options_of(source), "name_expressions": (name,)}
         try:
-            return self._cupy.RawModule(code=code, options=OPTIONS, name_expressions=(name,)).get_function(name)
+            return self._cupy.RawModule(code=code, **how).get_function(name)
         except MemoryError:
             raise
         except Exception as error:  # NVRTC or its headers are missing in many ways, each with an exception of its own

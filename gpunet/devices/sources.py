@@ -21,17 +21,23 @@ def find(name: str) -> Path:
     raise DeviceError(f'no csrc file "{name}"; looked in {places}. Reinstall gpunet, or run it from its source tree.')
 
 
-@functools.cache
 def inlined(name: str) -> str:
-    """The text of csrc/NAME with its headers in it: whoever caches what is compiled by its text, as CuPy does, sees them too."""
+    """The text of csrc/NAME with its headers in it."""
+    return with_headers(find(name).read_text())
+
+
+@functools.cache
+def with_headers(text: str) -> str:
+    """A source with its headers in it: whoever caches what is compiled by its text, as CuPy does, sees them too."""
     seen: set[str] = set()
 
-    def text(file: str) -> str:
-        seen.add(file)
-        return re.sub(r'^#include "([^"]+)"$', include, find(file).read_text(), flags=re.MULTILINE)
-
     def include(line: re.Match[str]) -> str:
-        # fibers.h is the tests', for a host's compiler
-        return "" if line[1] in seen or line[1] == "fibers.h" else text(line[1]).replace("#pragma once\n", "")
+        if line[1] in seen or line[1] == "fibers.h":  # which is the tests', for a host's compiler
+            return ""
+        seen.add(line[1])
+        return expanded(find(line[1]).read_text().replace("#pragma once\n", ""))
 
-    return text(name)
+    def expanded(text: str) -> str:
+        return re.sub(r'^#include "([^"]+)"$', include, text, flags=re.MULTILINE)
+
+    return expanded(text)

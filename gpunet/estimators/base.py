@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import numbers
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import nn
+from .. import losses, nn
 from ..data.batches import load
 from ..data.sparse import Csr
 from ..data.table import Table
@@ -121,7 +120,10 @@ class MLP(BaseEstimator):
             self._learn_columns(X, rows, found, target, asked)
             self._trainers = [self._trainer(asked, seed + i) for i in range(len(found) * asked.members)]
         elif len(self._live()) != len(found) * asked.members:
-            raise ConfigError("warm_start: cv and n_ensemble must stay as they were in the first fit")
+            raise ConfigError(
+                "warm_start: cv and n_ensemble must stay as they were in the first fit; give cv= a number where the preset "
+                "makes it of the rows"
+            )
         self._train(rows, found, held_out, asked)
         return self
 
@@ -194,8 +196,10 @@ class MLP(BaseEstimator):
             return several(self.cv, rows.source, seed, strata)
         if held_out is not None or not asked.validation:
             return [(np.arange(len(rows)), None)]
-        if asked.cv is not None and len(rows) >= 2 * asked.cv:  # the preset's
-            return several(asked.cv, rows.source, seed, strata)
+        if asked.cv is not None:  # the preset's
+            parts, count = asked.cv(len(rows)) if callable(asked.cv) else (asked.cv, asked.cv)
+            if len(rows) >= 2 * parts:
+                return several(parts, rows.source, seed, strata)[:count]
         return [one(len(rows), asked.validation, seed, strata)]
 
     def _learn_columns(self, X: Any, rows: Rows, folds: list[Fold], target: Target, asked: Settings) -> None:
@@ -220,11 +224,7 @@ class MLP(BaseEstimator):
 
     def _trainer(self, asked: Settings, seed: int, net: nn.Module | None = None) -> Trainer:
         preset, target = asked.preset, _plain(self.target_)
-        shape = dict(asked.net)
-        if isinstance(self.encoder_, SparseEncoder):  # no embeddings of each column, most of which are 0
-            known = inspect.signature(preset.build).parameters
-            shape |= {name: None for name in ("periodic", "piecewise") if name in known}
-        net = net or preset.build(self.encoder_, target, **shape)
+        net = net or preset.build(self.encoder_, target, **asked.net)
         wanted = loss(self, self.target_.task, preset.loss(target))
         if self.alpha:
             wanted = Penalised(wanted, net, self.alpha)
@@ -248,9 +248,9 @@ class MLP(BaseEstimator):
         # callbacks and progress expect one net after the other
         at_a_time = 1 if self.callbacks or self.verbose else concurrency(self._trainers)
         fit = dict(asked.fit)
-        values, chosen = self.target_.task == "regression", self.scoring is not None or "patience" in fit
-        if len(nets) > 1 and asked.preset.to_the_end and values and not chosen:
-            fit["restore_best"] = False
+        chosen = self.scoring is not None or self.early_stopping or self.n_iter_no_change is not None
+        if len(nets) > 1 and asked.preset.to_the_end and self.target_.task == "regression" and not chosen:
+            fit |= {"restore_best": False, "patience": None}
         if self.max_seconds is not None:
             fit["max_seconds"] = self.max_seconds / -(-len(nets) // at_a_time)
 
@@ -270,6 +270,7 @@ class MLP(BaseEstimator):
         elif isinstance(fit.get("batch_size"), (int, np.integer)):
             fit["batch_size"] = min(int(fit["batch_size"]), rows)
         prefix, monitor = "" if validation is None else "val_", fit.pop("monitor", None)
+        monitor = monitor(rows) if callable(monitor) else monitor
         monitor = monitor if validation is not None or monitor is None else monitor.removeprefix("val_")
         if asked.judge is not None and validation is None:
             raise ConfigError(
@@ -294,6 +295,8 @@ class MLP(BaseEstimator):
     def _finish(self, folds: list[list[Trainer]], judges: Sequence[Any]) -> None:
         """One model of all nets: each fold's are averaged and made honest, then the folds are averaged."""
         nets = [self._joined([trainer.model for trainer in fold]) for fold in folds]
+        if judges and (smoothing := losses.smoothing(self._trainers[0].loss)):
+            nets = [nn.Sequential(copy.deepcopy(net), nn.Unsmooth(smoothing)).to(net.device) for net in nets]
         self.temperature_ = self._temperature(nets, judges)
         if self.temperature_ is not None:
             nets = [self._cooled(net, self.temperature_) for net in nets]

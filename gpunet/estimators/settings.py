@@ -51,12 +51,16 @@ def settings(asked: Any) -> Settings:
         validation = 0.0
     if not 0 <= validation < 1:
         raise ConfigError(f"validation_fraction: a share of the rows between 0 and 1, got {validation!r}")
+    epochs = preset.fit.get("epochs", 1) if asked.max_iter is None else asked.max_iter
+    _check_counts(max_iter=epochs)
+    if patience is None and preset.patience is not None and validation:
+        patience = max(1, round(preset.patience * epochs))
     fit = dict(preset.fit) | _given(
         epochs=asked.max_iter, batch_size=None if asked.batch_size == "auto" else asked.batch_size,
         patience=patience, min_delta=asked.tol, max_seconds=asked.max_seconds, average=asked.average,
     )  # fmt: skip
     members = preset.n_ensemble if asked.n_ensemble is None else asked.n_ensemble
-    _check_counts(max_iter=fit.get("epochs", 1), n_ensemble=members, n_iter_no_change=patience or 1)
+    _check_counts(n_ensemble=members, n_iter_no_change=patience or 1)
     # the preset's folds stand for its one split
     own = asked.cv is None and asked.n_ensemble is None and asked.validation_fraction is None and validation
     chosen = None if asked.scoring is None or asked.scoring == "loss" else judge(asked.scoring)

@@ -1,4 +1,4 @@
-"""Graph -> Graph: neighbouring elementwise nodes become one, which a device runs tile by tile: a chain."""
+"""Graph -> Graph: neighbouring elementwise nodes become one, which a device runs tile by tile, or in registers: a chain."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..ops.rules import BOOL
 from .simplify import is_constant, keep_read
 from .trace import Graph
 
-MOST_INPUTS, MOST_STEPS = 16, 32  # that the kernel has room for (csrc/kernels.h)
-SMALLEST = 1024  # elements: below, setting up a chain takes longer than writing its inner results to the nearest cache
+MOST_INPUTS, MOST_STEPS = 16, 32  # that the CPU's kernel has room for (csrc/kernels.h)
+SMALLEST = 1024  # elements: below, setting up a chain takes a CPU longer than writing inner results to the nearest cache
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -67,14 +67,16 @@ class Group:
         self.nodes, self.at, self.kind, self.reads = [node], at, kind, set(reads)
         self.splits = _splits(node.specs[0].shape, *[n.specs[i].shape for n, i in self.reads])
 
-    @property
-    def pays(self) -> bool:
-        """A lone node is no chain; a small one gains only by conditions, which are slow as arrays of bools."""
+    def pays(self, launches: bool) -> bool:
+        """A lone node is no chain. Where each call is a launch, which costs the same at any size, all chains pay but
+        those of single numbers, which share one anyway (scalars.py). Elsewhere a small one gains only by conditions,
+        which are slow as arrays of bools."""
+        size = math.prod(self.nodes[0].specs[0].shape)
         conditions = any(node.specs[0].dtype == BOOL for node in self.nodes)
-        return len(self.nodes) > 1 and (conditions or math.prod(self.nodes[0].specs[0].shape) >= SMALLEST)
+        return len(self.nodes) > 1 and (size > 1 if launches else conditions or size >= SMALLEST)
 
     def take(self, other: Group, at: dict[Node, int], readers: dict[Node, list[Node]]) -> bool:
-        """Let the nodes of another, which reads this one, join, if they can."""
+        """Let the nodes of another, which stands later, join, if they can."""
         outside = {e for e in other.reads if e[0] not in self.nodes}
         reads, splits = self.reads | outside, self.splits & other.splits
         if not splits or len(reads) > MOST_INPUTS or len(self.nodes) + len(other.nodes) > MOST_STEPS:
@@ -91,15 +93,15 @@ class Group:
 
 def chains(graph: Graph) -> Graph:
     """The last pass before the plan. Where the device has no kernel for chains, the graph stays as it is."""
-    names = graph.device.chained if graph.device is not None else frozenset()
-    if names:
-        at, whose = _groups(graph, names)
-        _put(graph, at, {node: group for node, group in whose.items() if group.pays})
+    device = graph.device
+    if device is not None and device.chained:
+        at, whose = _groups(graph, device.chained, siblings=device.captures)
+        _put(graph, at, {node: group for node, group in whose.items() if group.pays(device.captures)})
     return graph
 
 
-def _groups(graph: Graph, names: Collection[str]) -> tuple[dict[Node, int], dict[Node, Group]]:
-    """When each node runs, and the group of those that may be a step."""
+def _groups(graph: Graph, names: Collection[str], *, siblings: bool) -> tuple[dict[Node, int], dict[Node, Group]]:
+    """When each node runs, and the group of those that may be a step. siblings: those that only read the same join too."""
     at: dict[Node, int] = {}
     whose: dict[Node, Group] = {}
     watched = {node for node, _ in graph.watched}
@@ -108,6 +110,12 @@ def _groups(graph: Graph, names: Collection[str]) -> tuple[dict[Node, int], dict
         for e in node.inputs:
             if e is not None and e[0] in readers:
                 readers[e[0]].append(node)
+
+    def near(group: Group) -> Iterable[Node]:
+        for node, _ in group.reads:
+            yield node
+            yield from readers.get(node, ()) if siblings else ()
+
     for t, node in enumerate(graph.nodes):
         assert node.op is not None
         inputs = [e for e in node.inputs if e is not None]
@@ -116,7 +124,7 @@ def _groups(graph: Graph, names: Collection[str]) -> tuple[dict[Node, int], dict
         if kind is None or node in watched:
             continue
         mine = Group(node, t, kind, _sources(graph, node))
-        before = {g for n, _ in mine.reads if (g := whose.get(n)) is not None and g.kind == kind}
+        before = {g for n in near(mine) if (g := whose.get(n)) is not None and g.kind == kind}
         for group in sorted(before, key=lambda g: -g.at):
             if group.take(mine, at, readers):
                 mine = group

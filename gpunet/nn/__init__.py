@@ -1,7 +1,7 @@
 """Layers and nets: modules with parameters by dotted name."""
 
 from . import init
-from .ensemble import Ensemble, Temperature
+from .ensemble import Ensemble, Temperature, Unsmooth
 from .layers import (
     BY_NAME,
     ELU,
@@ -74,6 +74,7 @@ __all__ = [
     "Summary",
     "Tanh",
     "Temperature",
+    "Unsmooth",
     "build",
     "init",
     "layer",

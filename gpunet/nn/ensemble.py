@@ -1,7 +1,8 @@
-"""Nets side by side that answer as one, and the temperature that makes probabilities honest."""
+"""Nets side by side that answer as one, and what makes their probabilities honest."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..engine import Tensor
 from ..errors import ConfigError
 from .module import Module, build, layer
 
+TINY = 1e-37  # the least float32 whose logarithm every device takes
 AVERAGES = ("probabilities", "outputs")
 
 
@@ -26,6 +28,32 @@ class Temperature(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x / self.value
+
+
+@layer
+class Unsmooth(Module):
+    """Takes label smoothing back: logits of q, as a net learns them, become logits of what it would say of true labels.
+
+    Labels that are smoothed by e have probabilities q = (1 - e) p + e / k (Szegedy et al. 2016), so that p is q - e / k over
+    1 - e. A q that is less than e / k is no probability of any p: such a class keeps the share `floor` of its q. What is
+    larger stays larger.
+
+    Args:
+        amount: the e of the loss. floor: at least this share of each q is left.
+    """
+
+    fields = ("amount", "floor")
+
+    def __init__(self, amount: float, floor: float = 0.05) -> None:
+        for name, share in (("amount", amount), ("floor", floor)):
+            if not 0 < share < 1:
+                raise ConfigError(f"Unsmooth: {name} is a share between 0 and 1, got {share}")
+        self.amount, self.floor = float(amount), float(floor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = ops.log_softmax(x)
+        above = ops.maximum(ops.exp(q) - self.amount / x.shape[-1], TINY)
+        return ops.maximum(ops.log(above), q + math.log(self.floor))
 
 
 @layer

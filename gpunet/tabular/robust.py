@@ -3,6 +3,7 @@
 | a column that `columns.choose` would         | becomes                                                                     |
 |----------------------------------------------|-----------------------------------------------------------------------------|
 | standardise                                  | (x - median) / (q75 - q25), clipped; blanks take the median, a mark says so |
+| standardise, of two numbers, where `pairs`   | the same, but a mark for the net, which embeds no marks                     |
 | one-hot encode, at most `one_hot` categories | 0/1 columns, then scaled and clipped as numbers are                         |
 | one-hot encode, more                         | a code for each category seen in training, 0 for a blank or another         |
 | leave out                                    | nothing                                                                     |
@@ -61,6 +62,17 @@ class Robust(Numeric):
     @staticmethod
     def shaped(z: Matrix) -> Matrix:
         return smooth_clip(z)
+
+
+@dataclass(frozen=True)
+class Pair(Robust):
+    """A column of two numbers: scaled as others, and then a mark, for a net has nothing to bend between two points."""
+
+    kind = "robust pair"
+
+    @property
+    def roles(self) -> list[Role]:
+        return ["mark"] * len(self.output_names)
 
 
 @dataclass(frozen=True)
@@ -131,16 +143,22 @@ class Codes(Treatment):
         return (_codes(column, self.categories, notes) + 1).astype(np.float32)[:, None]
 
 
-TREATMENTS.update({treatment.kind: treatment for treatment in (Robust, Scaled, Codes)})
+TREATMENTS.update({treatment.kind: treatment for treatment in (Robust, Pair, Scaled, Codes)})
 
 
-def robust(column: Column, *, one_hot: int | None = ONE_HOT) -> Treatment:
-    """The treatment of a column, of which only training rows are given; one_hot=None never makes codes."""
+def robust(column: Column, *, one_hot: int | None = ONE_HOT, pairs: bool = False) -> Treatment:
+    """The treatment of a column, of which only training rows are given.
+
+    Args:
+        one_hot: categories at most of a one-hot column; None never makes codes.
+        pairs: whether columns of two numbers are marks, which RealMLP embeds as it does any number.
+    """
     usual = choose(column)
     if isinstance(usual, Dropped):
         return usual
     if type(usual) is Numeric:
-        return Robust.fit(column)
+        two = pairs and len(np.unique(column.values[~column.missing])) == 2
+        return (Pair if two else Robust).fit(column)
     if isinstance(usual, OneHot) and one_hot is not None and len(usual.categories) > one_hot:
         return Codes.fit(column)
     return Scaled.fit(usual, column)
@@ -157,9 +175,11 @@ class RobustEncoder(Encoder):
         self._order = sorted(range(len(roles)), key=lambda i: ("number", "mark", "code").index(roles[i]))
 
     @classmethod
-    def fit(cls, table: Table, *, rows: Rows = None, one_hot: int | None = ONE_HOT) -> Encoder:  # type: ignore[override]
-        """Learn from these rows of the table (None: all)."""
-        return super().fit(table, rows=rows, choose=lambda column: robust(column, one_hot=one_hot))
+    def fit(  # type: ignore[override]
+        cls, table: Table, *, rows: Rows = None, one_hot: int | None = ONE_HOT, pairs: bool = False
+    ) -> Encoder:
+        """Learn from these rows of the table (None: all); for the rest see `robust`."""
+        return super().fit(table, rows=rows, choose=lambda column: robust(column, one_hot=one_hot, pairs=pairs))
 
     @property
     def output_names(self) -> list[str]:

@@ -2,7 +2,8 @@
 
 Parameters, the optimizer's memory and counters, the place in the schedule, in the epoch and in the random streams (which
 are counters, and among the model's states), the best weights so far, how long patience has waited, the sums of metrics,
-and what all of this was made with: the data's fingerprint, the options, the code and the machine.
+the micro-batches of a step as they were halved where memory ran out, the algorithms that autotune chose, and what all of
+this was made with: the data's fingerprint, the options, the code and the machine.
 """
 
 from __future__ import annotations

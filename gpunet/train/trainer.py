@@ -129,7 +129,7 @@ class Trainer:
         shuffle: bool = True,
         drop_last: bool = False,
         accumulate: int = 1,
-        monitor: str | None = None,
+        monitor: str | Callable[[int], str | None] | None = None,
         patience: int | None = None,
         min_delta: float = 0.0,
         restore_best: bool = True,
@@ -151,6 +151,7 @@ class Trainer:
             batch_size: rows a step, or a function of the training rows; None is auto_batch_size. accumulate: micro-batches of one step,
                 with the same result but for dropout masks and batch statistics.
             monitor: the history key that chooses the best epoch; by default the first metric on validation, or the loss.
+                Or a function of the training rows.
             patience: stop after so many epochs in a row without an improvement by more than min_delta.
             ties: of epochs that monitor holds for equal, take the one of lowest "loss" or the "last".
             dropout_schedule: what the rates of all Dropout layers are multiplied by, step by step; see optim.schedules.
@@ -172,13 +173,10 @@ class Trainer:
             DivergedError: the loss or a gradient was not finite; the model stays as before that step.
             OutOfMemoryError: one row does not fit, or halves would change the result (batch norm, a full-batch optimizer).
         """
-        keeper = checkpoint if isinstance(checkpoint, Checkpoint) or checkpoint is None else Checkpoint(checkpoint)
-        if resume and keeper is None:
-            raise ConfigError('fit: resume from which file? Give checkpoint="run.ckpt" too')
-        if keeper is not None and not resume and keeper.path.exists():
-            raise ConfigError(f"{keeper.path}: another run's state is there. resume=True goes on with it; or give another name")
+        keeper = _keeper(checkpoint, resume)
         data, held_out = self._load(train, validation)
         batch_size = batch_size(data.rows) if callable(batch_size) else batch_size
+        monitor = monitor(data.rows) if callable(monitor) else monitor
         _check_counts(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
         sizes = self._sizes(data, batch_size, accumulate, drop_last)
         best = {"patience": patience, "min_delta": min_delta, "restore": restore_best}
@@ -207,20 +205,12 @@ class Trainer:
             if keeper is not None:
                 keeper.save(self)  # before anybody else is told: a run's first file
             self._tell("on_train_begin")
-            while self.history.epochs < epochs:
-                if max_seconds is not None and self.history.epochs and self.seconds > max_seconds:
-                    self.stop("time")
-                if self._stop:
-                    break
-                self.epoch = self.history.epochs + 1
-                self._run_epoch(data, sizes, held_out, shuffle)
+            self._run_epochs(data, sizes, held_out, shuffle, max_seconds)
             if keeper is not None and self._stop:
                 keeper.save(self)
             if self._average is not None and not restore_best:
                 self.restore(self.snapshot())
             self._tell("on_train_end")
-        if self._dropout is not None:
-            self._dropout.reset()
         self.history.stopped = self._stop or "finished"
         self.history.seconds = self.seconds
         self.history.rows_per_second = data.rows * self.history.epochs / max(self.history.seconds, 1e-9)
@@ -264,6 +254,9 @@ class Trainer:
                 self.whole = self.whole and isinstance(error, Exception)  # Ctrl-C may have come anywhere
                 self._tell("on_train_break")
                 raise
+            finally:
+                if self._dropout is not None:
+                    self._dropout.reset()
 
     def _sizes(self, data: Batches, wanted: int | None, accumulate: int, drop_last: bool) -> list[int]:
         """The rows of each step of an epoch."""
@@ -303,6 +296,17 @@ class Trainer:
         elif np.asarray(y).dtype.kind in "iu":
             y = np.asarray(y, np.int64)
         return batches(x, y, weight, device=self.device, dtype=self.dtype, seed=self.seed)
+
+    def _run_epochs(
+        self, data: Batches, sizes: list[int], held_out: Batches | None, shuffle: bool, max_seconds: float | None
+    ) -> None:
+        while self.history.epochs < self.epochs:
+            if max_seconds is not None and self.history.epochs and self.seconds > max_seconds:
+                self.stop("time")
+            if self._stop:
+                break
+            self.epoch = self.history.epochs + 1
+            self._run_epoch(data, sizes, held_out, shuffle)
 
     def _run_epoch(self, data: Batches, sizes: list[int], held_out: Batches | None, shuffle: bool) -> None:
         self._tell("on_epoch_begin", self.epoch)
@@ -684,6 +688,15 @@ class _ScheduledDropout:
     def reset(self) -> None:
         for module in self.layers:
             module.level.assign(tensor(module.rate, dtype=np.float64, device=module.level.device))
+
+
+def _keeper(checkpoint: str | os.PathLike[str] | Checkpoint | None, resume: bool | str) -> Checkpoint | None:
+    keeper = checkpoint if isinstance(checkpoint, Checkpoint) or checkpoint is None else Checkpoint(checkpoint)
+    if resume and keeper is None:
+        raise ConfigError('fit: resume from which file? Give checkpoint="run.ckpt" too')
+    if keeper is not None and not resume and keeper.path.exists():
+        raise ConfigError(f"{keeper.path}: another run's state is there. resume=True goes on with it; or give another name")
+    return keeper
 
 
 def _check_counts(**counts: int | None) -> None:

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, nn
+from .. import __version__, losses, nn, optim
 from ..data.record import Dataset
 from ..data.table import Table
 from ..errors import ConfigError, DataError
+from ..train import Trainer
 from .files import svg_of, write
 from .picture import Picture
 from .style import needed
@@ -197,9 +198,7 @@ picture = viz.boundary(neuron, x, y, title="one weighted sum, one threshold: one
         "same widths bend the boundary.",
         """\
 x, y = toys.moons(200, noise=0.15)
-stacks = {act: nn.MLP(2, 20, 20, 2, activation=act) for act in ("identity", "tanh")}
-for net in stacks.values():
-    Trainer(net, losses.cross_entropy, optim.Adam(lr=0.02), device="cpu").fit((x, y), epochs=80, show_progress=False)
+stacks = {act: trained(nn.MLP(2, 20, 20, 2, activation=act), x, y, epochs=80) for act in ("identity", "tanh")}
 product = collapse(stacks["identity"])  # x W1 W2 W3 and the biases, as one x W + b
 print(f"three layers and their product differ by {abs(stacks['identity'](x).numpy() - product(x)).max():.0e}")
 picture = [viz.activation_functions(), side_by_side(stacks, x, y)]""",
@@ -293,6 +292,12 @@ def matrix(values: Any, title: str) -> Any:
     return figure
 
 
+def trained(net: nn.Module, x: Any, y: Any, *, epochs: int) -> nn.Module:
+    """The net after so many epochs of Adam, in training mode no more."""
+    Trainer(net, losses.cross_entropy, optim.Adam(lr=0.02), device="cpu").fit((x, y), epochs=epochs, show_progress=False)
+    return net.eval()
+
+
 def collapse(net: nn.Module) -> Callable[[Any], Any]:
     """A stack of linear layers as one: x W + b with W = W1 W2 ..."""
     layers = [m for _, m in net.modules() if isinstance(m, nn.Linear)]
@@ -336,7 +341,7 @@ def book(dataset: Dataset | None = None, *, tell: Callable[[str], None] = lambda
 
 
 def _namespace(data: Images) -> dict[str, Any]:
-    space: dict[str, Any] = {"data": data, "matrix": matrix, "collapse": collapse, "side_by_side": side_by_side}
+    space: dict[str, Any] = {"data": data, "matrix": matrix, "trained": trained, "collapse": collapse, "side_by_side": side_by_side}
     exec(IMPORTS, space)
     return space
 
