@@ -166,9 +166,9 @@ def net_of(of: Any) -> Module:
 
 
 def _width(net: Module) -> int:
-    from ..nn.layers import Linear
+    from ..nn import Linear, NTKLinear
 
-    last = [m for _, m in net.modules() if isinstance(m, Linear)]
+    last = [m for _, m in net.modules() if isinstance(m, (Linear, NTKLinear))]
     return last[-1].outputs if last else 1
 
 

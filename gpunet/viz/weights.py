@@ -14,6 +14,7 @@ from ..engine import Tensor, grad, tensor
 from ..errors import ConfigError, ShapeError
 from ..nn.layers import Linear
 from ..nn.module import Module
+from ..nn.tabular import NTKLinear
 from ..train.callbacks import Callback
 from .style import COLOURS, GRADIENT, VALUE, new_figure, styled
 from .subject import activations, encoded, net_of, sample
@@ -55,15 +56,18 @@ def templates(
     return _of_all(images, adds, names, min(most, len(images)))
 
 
-def _first(net: Module) -> tuple[Linear, int]:
-    linear = [m for _, m in net.modules() if isinstance(m, Linear)]
+DENSE = (Linear, NTKLinear)
+
+
+def _first(net: Module) -> tuple[Any, int]:
+    linear = [m for _, m in net.modules() if isinstance(m, DENSE)]
     if not linear:
         raise ConfigError("templates: the net has no fully-connected layer")
     return linear[0], linear[-1].outputs
 
 
 def _hidden(net: Module) -> bool:
-    return sum(isinstance(m, Linear) for _, m in net.modules()) > 1
+    return sum(isinstance(m, DENSE) for _, m in net.modules()) > 1
 
 
 def _images(weight: Array, shape: tuple[int, ...] | None) -> Array:
@@ -84,9 +88,9 @@ def _images(weight: Array, shape: tuple[int, ...] | None) -> Array:
     return 0.5 + 0.5 * images / np.maximum(largest, 1e-30).reshape(-1, *[1] * len(shape))
 
 
-def _contributions(net: Module, first: Linear, x: Array | None) -> Array:
+def _contributions(net: Module, first: Any, x: Array | None) -> Array:
     """[units of the first layer, classes]: what each unit adds to each class's score, over the rows."""
-    linear = [m for _, m in net.modules() if isinstance(m, Linear)]
+    linear = [m for _, m in net.modules() if isinstance(m, DENSE)]
     if x is None:
         if len(linear) != 2:
             raise ConfigError("templates: for a net of more than two layers, give rows x to rank the templates by")
@@ -104,13 +108,12 @@ def _contributions(net: Module, first: Linear, x: Array | None) -> Array:
     return np.stack(adds, axis=1).astype(np.float64)
 
 
-def _after(net: Module, paths: list[str], first: Linear) -> str:
+def _after(net: Module, paths: list[str], first: Any) -> str:
     """The activation that belongs to the first layer: its own, or the one right behind it."""
     at = paths.index(first.path or type(first).__name__)
-    if first.activation == "identity":
+    if getattr(first, "activation", "identity") == "identity":
         for path in paths[at + 1 :]:
-            kind = type(dict(net.modules())[path]).__name__
-            if kind == "Linear":
+            if isinstance(dict(net.modules())[path], DENSE):
                 break
             at = paths.index(path)
     return paths[at]
@@ -238,7 +241,7 @@ def parameters(model: Any) -> Any:
 
 
 def _sized(module: Module) -> str:
-    return f"{module.inputs} → {module.outputs}" if isinstance(module, Linear) else type(module).__name__
+    return f"{module.inputs} → {module.outputs}" if isinstance(module, DENSE) else type(module).__name__
 
 
 # ---------------------------------------------------------------- while it learns
