@@ -8,7 +8,7 @@
 
 | preset      | columns                                  | net                                 | trained by                             |
 |-------------|------------------------------------------|-------------------------------------|----------------------------------------|
-| "default"   | quartiles, smooth clip, embeddings       | RealMLP's, 3 x 128, with ramps      | Adam, coslog4, 64 epochs, 4 or 6 folds |
+| "default"   | quartiles, smooth clip, embeddings       | RealMLP's, 3 x 128, with ramps      | Adam, coslog4, 64 epochs, 3 or 6 folds |
 | "realmlp"   | quartiles, smooth clip, embeddings       | RealMLP-TD: 3 x 256                 | Adam, coslog4, 256 epochs, best epoch  |
 | "realmlp-s" | the same, all categories one-hot         | RealMLP-TD-S: 3 x 256               | Adam, coslog4, 256 epochs, best epoch  |
 | "classic"   | standardised, one-hot                    | scikit-learn's: 100, ReLU           | Adam, until the loss stands still      |
@@ -285,8 +285,8 @@ def few_rows_a_step(rows: int) -> int:
 
 
 def folds(rows: int) -> tuple[int, int]:
-    """6 folds up to 4,096 rows; then 4 of 8 parts: fewer nets, for their time, and more rows for each."""
-    return (6, 6) if rows <= 4096 else (8, 4)
+    """6 folds up to 4,096 rows; then 3 of 8 parts: fewer nets, for their time, and more rows for each."""
+    return (6, 6) if rows <= 4096 else (8, 3)
 
 
 def judged_by(rows: int) -> str | None:

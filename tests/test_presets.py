@@ -275,7 +275,7 @@ def test_the_default_is_narrower_has_ramps_and_a_net_a_fold() -> None:
     assert presets.get() is presets.get(None) is preset
     assert [layer.outputs for layer in net if isinstance(layer, nn.NTKLinear)] == [128, 128, 128, 2]
     assert net[0].outputs == 2 * (4 + 4) + 7 + 8 and net[0].ramps.bins == 16
-    assert [preset.cv(rows) for rows in (12, 4096, 4097, 10**6)] == [(6, 6), (6, 6), (8, 4), (8, 4)]
+    assert [preset.cv(rows) for rows in (12, 4096, 4097, 10**6)] == [(6, 6), (6, 6), (8, 3), (8, 3)]
     assert preset.fit["epochs"] == 64 and [preset.fit["monitor"](rows) for rows in (12, 1024, 1025)] == ["val_loss", "val_loss", None]
     assert [preset.fit["batch_size"](rows) for rows in (1, 1024, 1025, 16_384, 16_385, 10**6)] == [64, 64, 128, 128, 256, 256]
     assert [presets.get(name).cv for name in ("realmlp", "realmlp-s", "classic", "cs231n")] == [None] * 4
