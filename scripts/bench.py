@@ -207,29 +207,17 @@ def readers(rounds: int, rows: int = 600_000) -> None:
         for kind, columns in kinds.items():
             table, path = pyarrow.table({f"c{i}": c for i, c in enumerate(columns)}), Path(folder) / "t"
             pyarrow.csv.write_csv(table, path, pyarrow.csv.WriteOptions(quoting_style="needed"))
-            _beside(
-                f"CSV, {kind}",
-                path,
-                lambda path=path: pyarrow.csv.read_csv(path),
-                lambda path=path: read_csv(path),
-                rounds,
-            )
+            _beside(f"CSV, {kind}", path, pyarrow.csv.read_csv, read_csv, rounds)
             pyarrow.parquet.write_table(table, path)
-            _beside(
-                f"Parquet, {kind}",
-                path,
-                lambda path=path: pyarrow.parquet.read_table(path),
-                lambda path=path: read_parquet(path),
-                rounds,
-            )
+            _beside(f"Parquet, {kind}", path, pyarrow.parquet.read_table, read_parquet, rounds)
 
 
-def _beside(name: str, path: Path, theirs: Callable[[], Any], ours: Callable[[], Any], rounds: int) -> None:
+def _beside(name: str, path: Path, theirs: Callable[[Path], Any], ours: Callable[[Path], Any], rounds: int) -> None:
     taken = np.zeros((rounds + 1, 2, 2))  # the first is not counted
     for i in range(rounds + 1):
         for j, read in enumerate((theirs, ours)):
             began, cpu = time.perf_counter(), time.process_time()
-            read()
+            read(path)
             taken[i, j] = time.perf_counter() - began, time.process_time() - cpu
     (their, their_cpu), (our, our_cpu) = np.median(taken[1:], axis=0)
     ratio, of_cpu = np.median(taken[1:, 1] / taken[1:, 0], axis=0)

@@ -6,16 +6,12 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError
-from . import config
 from .rundir import to_json
-from .train import Show, _options, read, recipe
+from .train import Show, _options, data_options, read, recipe, resolve
 
 
 @click.command()
-@click.argument("data", required=False, default=None)
-@click.option("--config", "-c", "file", metavar="FILE", help='A YAML file, as `init` writes it; "-" is stdin.')
-@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="A key of the configuration.")
+@data_options
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object on stdout.")
 @_options
 def command(data: str | None, file: str | None, assignments: tuple[str, ...], as_json: bool, **options: Any) -> int:
@@ -25,9 +21,7 @@ def command(data: str | None, file: str | None, assignments: tuple[str, ...], as
     against zeroed inputs; dead or saturated units; updates against weights; rows that are in two sets. Each is PASS or
     WARN with advice. Takes the options of `train`; exits with 0 whatever it finds.
     """
-    resolved = config.resolve(file, assignments, {**options, config.parameter("data.path"): data})
-    if resolved["data.path"] is None:
-        raise ConfigError("Missing argument DATA, or data.path in --config")
+    resolved = resolve(data, file, assignments, options)
     return before(read(resolved), resolved, Show(as_json, False), sanity=True, to_stdout=True)
 
 

@@ -6,16 +6,12 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError
-from . import config
 from .rundir import to_json
-from .train import _options, read, recipe
+from .train import _options, data_options, read, recipe, resolve
 
 
 @click.command()
-@click.argument("data", required=False, default=None)
-@click.option("--config", "-c", "file", metavar="FILE", help='A YAML file, as `init` writes it; "-" is stdin.')
-@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="A key of the configuration.")
+@data_options
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object, with the curves, on stdout.")
 @_options
 def command(data: str | None, file: str | None, assignments: tuple[str, ...], as_json: bool, **options: Any) -> int:
@@ -27,9 +23,7 @@ def command(data: str | None, file: str | None, assignments: tuple[str, ...], as
     from ..train import recipe as recipes
     from .check import subject
 
-    resolved = config.resolve(file, assignments, {**options, config.parameter("data.path"): data})
-    if resolved["data.path"] is None:
-        raise ConfigError("Missing argument DATA, or data.path in --config")
+    resolved = resolve(data, file, assignments, options)
     chosen = recipe(resolved)
     prepared = recipes.prepare(read(resolved), resolved["data.target"], chosen)
     on = subject(prepared, chosen)

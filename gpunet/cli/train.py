@@ -34,6 +34,22 @@ def _shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def data_options(command: Any) -> Any:
+    """DATA, --config and --set: what `resolve` puts together with the flags."""
+    click.option(
+        "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="A key of the configuration, such as optimizer.lr=1e-3."
+    )(command)
+    click.option("--config", "-c", "file", metavar="FILE", help='A YAML file, as `init` writes it; "-" is stdin.')(command)
+    return click.argument("data", required=False, default=None)(command)
+
+
+def resolve(data: str | None, file: str | None, assignments: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+    resolved = config.resolve(file, assignments, {**options, config.parameter("data.path"): data})
+    if resolved["data.path"] is None:
+        raise ConfigError("Missing argument DATA, or data.path in --config")
+    return resolved
+
+
 def output_options(command: Any) -> Any:
     click.option("--json", "as_json", is_flag=True, help="Results as one JSON object on stdout.")(command)
     click.option("--quiet", "-q", is_flag=True, help="No progress.")(command)
@@ -42,11 +58,7 @@ def output_options(command: Any) -> Any:
 
 
 @click.command()
-@click.argument("data", required=False, default=None)
-@click.option("--config", "-c", "file", metavar="FILE", help='A YAML file, as `init` writes it; "-" is stdin.')
-@click.option(
-    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="A key of the configuration, such as optimizer.lr=1e-3."
-)
+@data_options
 @click.option(
     "--out", "-o", metavar="DIR", type=click.Path(path_type=Path),
     help="Run directory, which must not exist.  [default: runs/NAME-1, -2, ...]",
@@ -63,9 +75,7 @@ def command(data: str | None, file: str | None, assignments: tuple[str, ...], ou
     best.gpunet (the model), last.ckpt (to resume from), config.yaml, metrics.csv, metrics.jsonl, summary.json, env.json,
     log.txt, and with gpunet[plot] report.html and plots/.
     """
-    resolved = config.resolve(file, assignments, {**options, config.parameter("data.path"): data})
-    if resolved["data.path"] is None:
-        raise ConfigError("Missing argument DATA, or data.path in --config")
+    resolved = resolve(data, file, assignments, options)
     show = Show(options["as_json"], options["quiet"], options["verbose"])
     dataset = read(resolved)
     if options["check"] or options["dry_run"]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -31,15 +29,16 @@ from . import checkpoint as checkpoints
 from . import diagnose
 from .callbacks import BestWeights, Callback, progress
 from .checkpoint import Checkpoint
+from .dropout import ScheduledDropout
 from .forward import ROWS, Forward
 from .history import History
 from .scores import scores
+from .signals import ASKED_TO_END, interruptible
 
 log = logging.getLogger("gpunet")
 
 CHUNK_SECONDS = 0.05
 MEASURED_ROWS = 10_000
-ASKED_TO_END = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _CHOSEN = ("settings", "options", "groups", "schedules")  # of an optimizer's state: what its user says
 
 
@@ -105,7 +104,7 @@ class Trainer:
         self._stop = ""
         self._best: BestWeights | None = None
         self._average: Any = None
-        self._dropout: _ScheduledDropout | None = None
+        self._dropout: ScheduledDropout | None = None
         self._measures = True
         self._callbacks: list[Any] = []
         self._made_with: dict[str, Any] = {}
@@ -181,7 +180,7 @@ class Trainer:
         sizes = self._sizes(data, batch_size, accumulate, drop_last)
         best = {"patience": patience, "min_delta": min_delta, "restore": restore_best}
         self._begin(epochs, len(sizes), monitor, held_out is not None, ties, best)
-        self._dropout = _ScheduledDropout.of(self.model, self.optimizer, dropout_schedule, self.total_steps)
+        self._dropout = ScheduledDropout.of(self.model, self.optimizer, dropout_schedule, self.total_steps)
         self._settle(data)
         self._measures = measure_train
         self._average = optim.WeightAverage(self.optimizer, decay=average) if average is not None else None
@@ -247,7 +246,7 @@ class Trainer:
     def _guarded(self, terminable: bool) -> Iterator[None]:
         """Ctrl-C waits for the step, an error is told to the callbacks, and overflow is left to the steps to find."""
         quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
-        with _interruptible(self, terminable), quiet, self._computing():
+        with interruptible(self, terminable), quiet, self._computing():
             try:
                 yield
             except BaseException as error:
@@ -660,36 +659,6 @@ class Trainer:
                 told(self, *args)
 
 
-class _ScheduledDropout:
-    """The rates of all Dropout layers of a model, moved along a schedule by the optimizer's count of steps."""
-
-    def __init__(self, layers: list[Dropout], optimizer: Any, table: Tensor) -> None:
-        self.layers, self.optimizer, self.table = layers, optimizer, table
-
-    @classmethod
-    def of(cls, model: Module, optimizer: Any, schedule: ScheduleLike, steps: int) -> _ScheduledDropout | None:
-        layers = [module for _, module in model.modules() if isinstance(module, Dropout) and module.rate]
-        if schedule is None or not layers:
-            return None
-        table = optim.schedules.get(schedule).table(steps)
-        if not 0 <= table.min() <= table.max() <= 1:
-            raise ConfigError(
-                f"dropout_schedule: factors from 0 to 1 wanted, {schedule!r} has {table.min()} to {table.max()}"
-            )
-        return cls(layers, optimizer, Tensor(model.device.upload(table), model.device))
-
-    @no_grad()
-    def advance(self) -> None:
-        at = ops.minimum(self.optimizer.t - self.optimizer.begun, self.table.size - 1)
-        factor = ops.gather(self.table, at)
-        for module in self.layers:
-            module.level.assign(factor * module.rate)
-
-    def reset(self) -> None:
-        for module in self.layers:
-            module.level.assign(tensor(module.rate, dtype=np.float64, device=module.level.device))
-
-
 def _keeper(checkpoint: str | os.PathLike[str] | Checkpoint | None, resume: bool | str) -> Checkpoint | None:
     keeper = checkpoint if isinstance(checkpoint, Checkpoint) or checkpoint is None else Checkpoint(checkpoint)
     if resume and keeper is None:
@@ -726,32 +695,3 @@ def _shares(batches: Sequence[Any]) -> list[Any]:
     for w in weights[1:]:
         total = total + w
     return [w / total for w in weights]
-
-
-@contextmanager
-def _interruptible(trainer: Trainer, terminable: bool) -> Iterator[None]:
-    """Ctrl-C (and SIGTERM, where the state is kept) is served between steps; a second signal at once, by who had it before.
-
-    Only the main thread can catch signals.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def asked(number: int, frame: Any) -> None:
-        trainer.stop(ASKED_TO_END[signal.Signals(number)])
-        give_back()
-
-    def give_back() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    before = {number: signal.getsignal(number) for number in ASKED_TO_END if number == signal.SIGINT or terminable}
-    try:
-        for number in before:
-            signal.signal(number, asked)
-        yield
-    finally:
-        give_back()
-    if trainer._stop == "terminated" and before.get(signal.SIGTERM) is signal.SIG_DFL:
-        signal.raise_signal(signal.SIGTERM)  # all is saved: the process ends as it was told to
