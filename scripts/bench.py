@@ -580,6 +580,9 @@ def main() -> None:
             print(f"{name:32}{microseconds:10.1f} us")
         return None
     wanted = ["gpunet", *given.peers.split(","), *MACHINE]
+    for kind, names, known in (("workload", given.only.split(","), WORK), ("peer", wanted, PEERS)):
+        if unknown := [name for name in names if name not in known]:
+            parser.error(f"no {kind} {unknown[0]!r}: {', '.join(known)}")
     peers = [p for p in PEERS if p in wanted and importlib.util.find_spec(PEERS[p].needs)]
     workers = {peer: Worker(peer, given.threads) for peer in peers}
     rows = {name: row(name, measure(workers, name, given.rounds)) for name in given.only.split(",")}
