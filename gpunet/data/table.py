@@ -18,6 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ import numpy.typing as npt
 from ..errors import DataError, DTypeError, ShapeError, did_you_mean
 
 Kind = Literal["numeric", "text"]
+FEW_ROWS = 64  # a request for an answer, say: what is done once for each column then costs more than the cells
 
 # fmt: off
 MISSING = frozenset((
@@ -145,9 +147,14 @@ def _float(cell: Any) -> float:
         return math.inf if cell > 0 else -math.inf
 
 
+@lru_cache(16)
+def _default_names(count: int) -> tuple[str, ...]:
+    return tuple(f"column_{i + 1}" for i in range(count))
+
+
 def default_names(count: int) -> list[str]:
     """column_1 ... column_<count>: what columns without a name are called."""
-    return [f"column_{i + 1}" for i in range(count)]
+    return list(_default_names(count))
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +182,21 @@ class Table:
         return [column.name for column in self.columns]
 
     @property
+    def kinds(self) -> list[Kind]:
+        return [column.kind for column in self.columns]
+
+    @property
     def rows(self) -> int:
         return len(self.columns[0].values) if self.columns else 0
+
+    def matrix(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """[rows, len(places)]: the columns of numbers at these places."""
+        return np.stack([self.columns[i].values for i in places], axis=1)
+
+    def renamed(self, names: Sequence[str]) -> Table:
+        """The same columns by other names, one for each."""
+        pairs = zip(names, self.columns, strict=True)
+        return Table(tuple(Column(name, c.kind, c.values) for name, c in pairs), self.notes, self.layout)
 
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:
@@ -207,6 +227,8 @@ class Table:
         if len(names) != cells.shape[1]:
             raise ShapeError(f"{len(names)} names for {cells.shape[1]} columns")
         cells = cells.astype(np.float64) if cells.dtype == np.bool_ else cells
+        if len(cells) <= FEW_ROWS and cells.dtype.kind in "iuf" and len(set(names)) == len(names):
+            return _Numbers(names, cells.astype(np.float64))
         return cls(tuple(Column.from_values(name, values) for name, values in zip(names, cells.T, strict=True)))
 
     @classmethod
@@ -225,6 +247,39 @@ class Table:
                 "Or give a dict of arrays: {name: values}"
             ) from error
         return cls(tuple(_frame_columns(narwhals, frame)))
+
+
+class _Numbers(Table):
+    """A few rows of numbers, as a request for an answer has them: its columns are made when somebody asks for them."""
+
+    _names: list[str]
+    _cells: npt.NDArray[np.float64]
+
+    def __init__(self, names: Sequence[str], cells: npt.NDArray[np.float64]) -> None:
+        vars(self).update(_names=list(names), _cells=cells, notes=(), layout="")
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        pairs = zip(self._names, self._cells.T, strict=True)
+        return tuple(Column(name, "numeric", np.ascontiguousarray(values)) for name, values in pairs)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._names)
+
+    @property
+    def kinds(self) -> list[Kind]:
+        return ["numeric"] * len(self._names)
+
+    @property
+    def rows(self) -> int:
+        return len(self._cells)
+
+    def matrix(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        return self._cells[:, places]
+
+    def renamed(self, names: Sequence[str]) -> Table:
+        return _Numbers(names, self._cells)
 
 
 def _frame_columns(narwhals: Any, frame: Any) -> Iterable[Column]:

@@ -19,7 +19,7 @@ A text not seen in training is treated as a blank, or joins the rare ones where 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,17 +117,16 @@ class Numeric(Treatment):
     def transform(self, column: Column, notes: list[str]) -> Matrix:
         values = as_numbers(column)
         check_finite(column.name, values)
-        z, blank = self.side_by_side([self], values[:, None])
+        z, blank = self.scaled(values[:, None], self.center, self.scale, self.median)
         self.tell(int(blank.sum()), notes)
         return np.concatenate([z, blank], axis=1, dtype=np.float32) if self.blanks else z
 
     @classmethod
-    def side_by_side(cls, treatments: Sequence[Numeric], values: npt.NDArray[np.float64]) -> tuple[Matrix, Any]:
-        """Finite columns [rows, k] and blanks (NaN), each by its treatment: numbers, and where they were blank."""
-        center, scale, median = ([getattr(t, name) for t in treatments] for name in ("center", "scale", "median"))
+    def scaled(cls, values: npt.NDArray[np.float64], center: Any, scale: Any, median: Any) -> tuple[Matrix, Any]:
+        """Finite numbers and blanks (NaN) [rows, k], by numbers of these or one for each column; where they were blank."""
         blank = np.isnan(values)
         filled = np.where(blank, median, values) if blank.any() else values
-        return cls.shaped(standardised(filled, np.array(center), np.array(scale))), blank
+        return cls.shaped(standardised(filled, center, scale)), blank
 
     @staticmethod
     def shaped(z: Matrix) -> Matrix:
