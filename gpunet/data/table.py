@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, DTypeError, ShapeError, did_you_mean
+from .texts import Texts, encode
 
 Kind = Literal["numeric", "text"]
 FEW_ROWS = 64  # a request for an answer, say: what is done once for each column then costs more than the cells
@@ -42,22 +43,39 @@ _SCALARS = (str, numbers.Number, decimal.Decimal, np.generic, datetime.date, dat
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One named column: float64 with NaN for missing ("numeric"), or an object array of str and None ("text")."""
+    """One named column: float64 with NaN for missing ("numeric"), or Texts ("text"; an object array of str and None will do)."""
 
     name: str
     kind: Kind
-    values: npt.NDArray[Any]
+    cells: Any
 
     def __post_init__(self) -> None:
+        if isinstance(self.cells, Texts) and self.kind == "text":
+            return
         dtype = {"numeric": np.float64, "text": np.object_}.get(self.kind)
-        if dtype is None or self.values.dtype != dtype or self.values.ndim != 1:
-            got = f"{self.values.dtype} of shape {self.values.shape}"
+        array = np.asarray(self.cells)
+        if dtype is None or array.dtype != dtype or array.ndim != 1:
+            got = f"{array.dtype} of shape {array.shape}"
             raise DTypeError(f'column "{self.name}": kind {self.kind!r} holds a 1-D float64 or object array, got {got}')
+        object.__setattr__(self, "cells", Texts.of_cells(array) if self.kind == "text" else array)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """float64 with NaN for missing, or an object array of str and None, made when it is first asked for."""
+        values: npt.NDArray[Any] = self.cells.cells if self.kind == "text" else self.cells
+        return values
 
     @property
     def missing(self) -> npt.NDArray[np.bool_]:
         """True where the cell is missing."""
-        return np.isnan(self.values) if self.kind == "numeric" else np.array([v is None for v in self.values], np.bool_)
+        return np.isnan(self.cells) if self.kind == "numeric" else self.cells.each(lambda text: text is None, np.bool_)
+
+    def take(self, rows: Any) -> Column:
+        """The cells at these indices (or a slice, or where a mask is true), in that order."""
+        return Column(self.name, self.kind, self.cells.take(rows) if self.kind == "text" else self.cells[rows])
 
     @classmethod
     def from_strings(cls, name: str, cells: Sequence[str]) -> Column:
@@ -67,13 +85,13 @@ class Column:
     @classmethod
     def from_codes(cls, name: str, distinct: Sequence[str], codes: npt.NDArray[np.integer[Any]]) -> Column:
         """Cell i is distinct[codes[i]]: the rule looks at each different string once."""
-        cells = [cell.strip() for cell in distinct]
-        found = _numbers(cells)
-        if found is not None:
-            return cls(name, "numeric", found[codes])
-        texts = np.empty(len(cells), object)
-        texts[:] = [None if cell in MISSING else cell for cell in cells]
-        return cls(name, "text", texts[codes])
+        found = _numbers([cell.strip() for cell in distinct])
+        return cls.categories(name, distinct, codes) if found is None else cls(name, "numeric", found[codes])
+
+    @classmethod
+    def categories(cls, name: str, distinct: Sequence[str], codes: npt.NDArray[np.integer[Any]]) -> Column:
+        """Cell i is distinct[codes[i]], text whatever it looks like."""
+        return cls(name, "text", Texts.of_codes(texts_of(distinct), codes))
 
     @classmethod
     def from_values(cls, name: str, values: Any) -> Column:
@@ -102,10 +120,9 @@ class Column:
         return cls.from_strings(name, ["" if cell is None else str(cell) for cell in cells])
 
 
-def encode(cells: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """The distinct cells in order of appearance, and for each cell its place among them."""
-    place = {cell: i for i, cell in enumerate(dict.fromkeys(cells))}
-    return list(place), np.fromiter(map(place.__getitem__, cells), np.int64, len(cells))
+def texts_of(cells: Iterable[str]) -> list[str | None]:
+    """The cells without white space around them, None where missing."""
+    return [None if (text := cell.strip()) in MISSING else text for cell in cells]
 
 
 def _numbers(cells: list[str]) -> npt.NDArray[np.float64] | None:
@@ -173,8 +190,8 @@ class Table:
         if twice:
             raise DataError("column names given twice: " + ", ".join(f'"{name}"' for name in twice[:10]))
         for column in self.columns:
-            if len(column.values) != self.rows:
-                got = f'{len(column.values):,} rows, "{self.columns[0].name}" has {self.rows:,}'
+            if len(column) != self.rows:
+                got = f'{len(column):,} rows, "{self.columns[0].name}" has {self.rows:,}'
                 raise ShapeError(f'column "{column.name}" has {got}')
 
     @property
@@ -187,7 +204,7 @@ class Table:
 
     @property
     def rows(self) -> int:
-        return len(self.columns[0].values) if self.columns else 0
+        return len(self.columns[0]) if self.columns else 0
 
     def matrix(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         """[rows, len(places)]: the columns of numbers at these places."""
@@ -206,7 +223,7 @@ class Table:
 
     def take(self, rows: Any) -> Table:
         """The rows at these indices (or a slice, or where a mask is true), in that order."""
-        return Table(tuple(Column(c.name, c.kind, c.values[rows]) for c in self.columns), self.notes)
+        return Table(tuple(c.take(rows) for c in self.columns), self.notes)
 
     def drop(self, *names: str) -> Table:
         """The table without these columns."""
@@ -301,9 +318,7 @@ def _frame_columns(narwhals: Any, frame: Any) -> Iterable[Column]:
 
 
 def _categorical(name: str, cells: list[Any]) -> Column:
-    texts = np.empty(len(cells), object)
-    texts[:] = [None if _is_missing(cell) or str(cell).strip() in MISSING else str(cell).strip() for cell in cells]
-    return Column(name, "text", texts)
+    return Column.categories(name, *encode(["" if _is_missing(cell) else str(cell) for cell in cells]))
 
 
 def joined(parts: Sequence[tuple[str, Table]]) -> Table:
@@ -330,7 +345,8 @@ def _joined_column(parts: Sequence[tuple[str, Column]]) -> Column:
             f'column "{parts[0][1].name}" holds numbers in {kinds["numeric"]} and text in {kinds["text"]}; '
             "join the files to have it as text"
         )
-    kind: Kind = "text" if "text" in kinds else "numeric"
-    blank = {"text": None, "numeric": math.nan}[kind]
-    values = [c.values if c.kind == kind else np.full(len(c.values), blank, object) for _, c in parts]
-    return Column(parts[0][1].name, kind, np.concatenate(values))
+    name = parts[0][1].name
+    if "text" not in kinds:
+        return Column(name, "numeric", np.concatenate([c.cells for _, c in parts]))
+    cells = [c.cells if c.kind == "text" else Texts.of_cells(np.full(len(c), None, object)) for _, c in parts]
+    return Column(name, "text", Texts.joined(cells))
