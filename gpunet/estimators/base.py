@@ -391,7 +391,7 @@ class MLP(BaseEstimator):
         if hasattr(self, "feature_names_in_") and (table.names == names or not set(names).isdisjoint(table.names)):
             return self._typed(table)
         return self._typed(
-            Table(tuple(type(c)(n, c.kind, c.values) for n, c in zip(names, table.columns, strict=True)))
+            Table(tuple(replace(c, name=n) for n, c in zip(names, table.columns, strict=True)))
         )
 
     def _typed(self, table: Table) -> Table:
