@@ -385,6 +385,9 @@ def write_csv(target: str | os.PathLike[str] | TextIO, names: Sequence[str], col
     """Columns of equal length as CSV, to an open text stream or to a file, which appears whole or not at all.
 
     Numbers have as many digits as their type needs to come back the same; NaN and None are empty.
+
+    Raises:
+        OSError: the file cannot be written; one that was there before stays as it was.
     """
     if len(names) != len(columns):
         raise ShapeError(f"{len(names)} names for {len(columns)} columns")
@@ -420,6 +423,6 @@ def _stream(target: str | os.PathLike[str] | TextIO) -> Iterator[TextIO]:
             yield stream
         os.replace(beside, place)
     except OSError as error:
-        raise DataError(f"{place}: cannot be written ({error.strerror})") from error
+        raise OSError(error.errno, f"cannot be written ({error.strerror})", str(place)) from error
     finally:
         beside.unlink(missing_ok=True)
