@@ -94,17 +94,27 @@ def _is_text(kind: Any) -> bool:
 
 def numbers(column: Any) -> npt.NDArray[np.float64]:
     """float64 with NaN for null, of a column of integers or floats."""
-    parts = [values(chunk) for chunk in column.chunks]
-    if len(parts) == 1 and parts[0][0].dtype == np.float64 and parts[0][1] is None:
-        return parts[0][0]
-    out, at = np.empty(len(column)), 0
-    for part, null in parts:
+    if column.num_chunks == 1 and not column.null_count and column.type == "double":
+        return values(column.chunk(0))[0]
+    out = np.empty(len(column))
+    fill(out, column)
+    return out
+
+
+def fill(out: npt.NDArray[np.float64], column: Any) -> bool:
+    """Writes a column of numbers into `out`, NaN for null; whether there was no other NaN."""
+    at, plain = 0, True
+    for chunk in filter(len, column.chunks):
+        part, null = values(chunk)
         here = out[at : at + len(part)]
         here[:] = part
         if null is not None:
             here[null] = np.nan
+            plain &= np.count_nonzero(np.isnan(here)) == chunk.null_count
+        else:
+            plain &= not np.isnan(here.min())
         at += len(part)
-    return out
+    return plain
 
 
 def values(array: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:

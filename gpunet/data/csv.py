@@ -8,6 +8,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from ..errors import ConfigError, DataError, FormatError, ShapeError
 from . import files
-from .arrow import codes, longest, numbers
+from .arrow import codes, fill, longest
 from .files import check_fits, existing, is_packed, read_bytes
 from .sniff import SAMPLE_BYTES, Layout, find_layout, is_blank, records
 from .table import MISSING, Column, Table, default_names, texts_of
@@ -254,13 +255,12 @@ def _arrow_columns(pyarrow: Any, file: BinaryIO, begin: int, layout: Layout) -> 
             continue
         if any(longest(table.column(i)) > csv.field_size_limit() for i in texts):
             return None
-        columns = [
-            _numbers(c) if i not in texts else codes(c) if i in layout.numeric else Texts(len(c), partial(_texts, c))
-            for i, c in enumerate(table.columns)
-        ]
-        odd_numbers = {i for i, c in enumerate(columns) if c is None}  # nan(1) is no number here
+        numbers, odd_numbers = _numbers(pyarrow, table, [i for i in range(layout.width) if i not in texts])
         if not odd_numbers:
-            return columns
+            return [
+                numbers[i] if i in numbers else codes(c) if i in layout.numeric else Texts(len(c), partial(_texts, c))
+                for i, c in enumerate(table.columns)
+            ]
         texts |= odd_numbers
     return None
 
@@ -282,10 +282,17 @@ def _arrow_table(pyarrow: Any, watched: _Watched, layout: Layout, texts: set[int
     )
 
 
-def _numbers(column: Any) -> npt.NDArray[np.float64] | None:
-    """NaN where missing; None if the text itself had another NaN."""
-    found = numbers(column)
-    return found if np.count_nonzero(np.isnan(found)) == column.null_count else None
+def _numbers(pyarrow: Any, table: Any, places: list[int]) -> tuple[dict[int, npt.NDArray[np.float64]], set[int]]:
+    """Columns of float64, NaN where missing; and which have another NaN: nan(1) is no number here.
+
+    They share one piece of pyarrow's memory: that it has touched before, where the system's would first be cleared.
+    """
+    size = len(places) * table.num_rows
+    memory = np.frombuffer(pyarrow.allocate_buffer(max(1, 8 * size)), np.uint8)[: 8 * size].view(np.float64)
+    columns = dict(zip(places, memory.reshape(len(places), table.num_rows), strict=True))
+    with ThreadPoolExecutor(pyarrow.cpu_count()) as pool:
+        plain = list(pool.map(fill, columns.values(), map(table.column, places)))
+    return columns, {place for place, is_plain in zip(places, plain, strict=True) if not is_plain}
 
 
 def _texts(column: Any) -> Coded:
@@ -378,6 +385,9 @@ def write_csv(target: str | os.PathLike[str] | TextIO, names: Sequence[str], col
     """Columns of equal length as CSV, to an open text stream or to a file, which appears whole or not at all.
 
     Numbers have as many digits as their type needs to come back the same; NaN and None are empty.
+
+    Raises:
+        OSError: the file cannot be written; one that was there before stays as it was.
     """
     if len(names) != len(columns):
         raise ShapeError(f"{len(names)} names for {len(columns)} columns")
@@ -413,6 +423,6 @@ def _stream(target: str | os.PathLike[str] | TextIO) -> Iterator[TextIO]:
             yield stream
         os.replace(beside, place)
     except OSError as error:
-        raise DataError(f"{place}: cannot be written ({error.strerror})") from error
+        raise OSError(error.errno, f"cannot be written ({error.strerror})", str(place)) from error
     finally:
         beside.unlink(missing_ok=True)

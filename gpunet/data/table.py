@@ -17,7 +17,7 @@ import numbers
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
@@ -213,7 +213,7 @@ class Table:
     def renamed(self, names: Sequence[str]) -> Table:
         """The same columns by other names, one for each."""
         pairs = zip(names, self.columns, strict=True)
-        return Table(tuple(Column(name, c.kind, c.values) for name, c in pairs), self.notes, self.layout)
+        return Table(tuple(replace(c, name=name) for name, c in pairs), self.notes, self.layout)
 
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:

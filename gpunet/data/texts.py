@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Coded = tuple[list[Any], npt.NDArray[np.int64]]  # (distinct, codes): cell i is distinct[codes[i]]
+Codes = npt.NDArray[np.integer[Any]]
+Coded = tuple[list[Any], Codes]  # cell i is distinct[codes[i]]
 
 
 class Texts:
@@ -35,7 +36,7 @@ class Texts:
         return made
 
     @classmethod
-    def of_codes(cls, texts: Sequence[str | None], codes: npt.NDArray[np.int64]) -> Texts:
+    def of_codes(cls, texts: Sequence[str | None], codes: Codes) -> Texts:
         """Cell i is texts[codes[i]]; several of the texts may be equal."""
         distinct, places = encode(texts)
         return cls._of((distinct, codes if len(distinct) == len(texts) else places[codes]))

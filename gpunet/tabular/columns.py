@@ -18,6 +18,7 @@ A text not seen in training is treated as a blank, or joins the rare ones where 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.table import Column
+from ..data.texts import Texts
 from ..errors import DataError, FormatError, did_you_mean
 from .dates import Dates, all_dates
 from .phrases import listed, plural, rows_where
@@ -56,7 +58,7 @@ class Dropped(Treatment):
         return f"left out: {self.why}"
 
     def transform(self, column: Column, notes: list[str]) -> Matrix:
-        return np.empty((len(column.values), 0), np.float32)
+        return np.empty((len(column), 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -202,20 +204,19 @@ TREATMENTS: dict[str, type[Treatment]] = {
 
 def choose(column: Column) -> Treatment:
     """The treatment for a column, of which only training rows are given, by the table at the top of this file."""
-    present = column.values[~column.missing]
-    if not len(present):
+    if column.missing.all():
         return Dropped(column.name, "no value in it")
     if column.kind == "numeric":
         numeric = Numeric.fit(column)
         return numeric if numeric.scale > 0 else _useless(column, "always the same")
-    counts = Counter(present.tolist())
+    counts = column.cells.counts()
     if len(counts) == 1:
         return _useless(column, "always the same")
     if all_dates(counts):
         return Dates.fit(column)
     if len(counts) == 2:
         return Binary(column.name, *sorted(counts))
-    if len(counts) > FEW_TEXTS and 2 * len(counts) > len(present):
+    if len(counts) > FEW_TEXTS and 2 * len(counts) > sum(counts.values()):
         return _useless(column, "texts that are nearly all different")
     return OneHot.fit(column.name, counts)
 
@@ -261,30 +262,31 @@ def as_numbers(column: Column) -> npt.NDArray[np.float64]:
     raise DataError(f'column "{column.name}" was numeric in training; row {row + 1} is "{cells[row]}" (the first is 1)')
 
 
-def as_texts(column: Column, known: Iterable[str]) -> npt.NDArray[np.object_]:
+def as_texts(column: Column, known: Iterable[str]) -> Texts:
     """The cells of a column that was text in training. A number is taken for the known text that reads as that number.
 
     A column of texts and numbers is numeric where it happens to hold no text: in a file of one row, for instance.
     """
     if column.kind == "text":
-        return column.values
+        texts: Texts = column.cells
+        return texts
     spelt: dict[float, str] = {}
     for text in known:
         if (number := number_of(text)) is not None:
             spelt.setdefault(number, text)
-    texts = np.empty(len(column.values), object)
-    texts[:] = [spelt.get(value, repr(value).removesuffix(".0")) for value in column.values.tolist()]
-    texts[column.missing] = None
-    return texts
+    bits, codes = np.unique(column.values.view(np.uint64), return_inverse=True)  # -0 is not 0
+    values = bits.view(np.float64).tolist()
+    called = [None if math.isnan(value) else spelt.get(value, repr(value).removesuffix(".0")) for value in values]
+    return Texts.of_codes(called, codes)
 
 
 def _codes(column: Column, known: list[str], notes: list[str], *, others: bool = False) -> npt.NDArray[np.int64]:
     """Places in `known`, -1 for a blank; a text that is not there is blank too, or len(known) if there are `others`."""
     texts, place = as_texts(column, known), {text: i for i, text in enumerate(known)}
     unknown = len(known) if others else -1
-    codes = np.fromiter((-1 if t is None else place.get(t, unknown) for t in texts), np.int64, len(texts))
+    codes = texts.each(lambda text: -1 if text is None else place.get(text, unknown), np.int64)
     if not others:
-        unseen = Counter(t for t in texts[codes < 0] if t is not None)
+        unseen = Counter(t for t in texts.take(codes < 0).cells.tolist() if t is not None)
         if unseen:
             cells = plural(unseen.total(), "cell")
             notes.append(f'column "{column.name}": taken for blank, not seen in training: {listed(unseen)} ({cells})')

@@ -271,7 +271,7 @@ def _as_classes(array: Array, classes: list[Any]) -> Array:
     """The cells in the type of the classes: a column of a table may be text in one file and numbers in another."""
     text = isinstance(classes[0], str)
     if text and array.dtype != object:
-        return as_texts(Column("target", "numeric", array.astype(np.float64)), classes)
+        return as_texts(Column("target", "numeric", array.astype(np.float64)), classes).cells
     if not text and array.dtype == object:
         return _array_of([cell if (number := number_of(cell)) is None else number for cell in array], object)
     return array
