@@ -17,7 +17,7 @@ import numbers
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,11 +40,15 @@ _SCALARS = (str, numbers.Number, decimal.Decimal, np.generic, datetime.date, dat
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One named column: float64 with NaN for missing ("numeric"), or an object array of str and None ("text")."""
+    """One named column: float64 with NaN for missing ("numeric"), or an object array of str and None ("text").
+
+    `asked` is whether the user said what kind it is.
+    """
 
     name: str
     kind: Kind
     values: npt.NDArray[Any]
+    asked: bool = False
 
     def __post_init__(self) -> None:
         dtype = {"numeric": np.float64, "text": np.object_}.get(self.kind)
@@ -186,7 +190,7 @@ class Table:
 
     def take(self, rows: Any) -> Table:
         """The rows at these indices (or a slice, or where a mask is true), in that order."""
-        return Table(tuple(Column(c.name, c.kind, c.values[rows]) for c in self.columns), self.notes)
+        return Table(tuple(replace(c, values=c.values[rows]) for c in self.columns), self.notes)
 
     def drop(self, *names: str) -> Table:
         """The table without these columns."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..data.table import Column, Table, default_names
 from ..errors import DataError, DTypeError, FormatError, ShapeError, did_you_mean
-from .columns import Dropped, Matrix, Numeric, Role, Treatment, check_finite, choose, from_config
+from .columns import Dropped, Matrix, Numeric, Role, Treatment, check_finite, choose, from_config, row_numbers
 from .phrases import listed, plural, rows_where
 from .scaling import moments, standardised
 
@@ -49,7 +49,10 @@ class Encoder:
         training = table if rows is None else table.take(rows)
         if not training.rows:
             raise DataError("the table has no rows to learn from")
-        made = cls(tuple(choose(column) for column in training.columns))
+        numbers = row_numbers(training.columns)
+        made = cls(tuple(_row_number(c) if c.name in numbers else choose(c) for c in training.columns))
+        if numbers and not made.output_names:  # y as a function of 1, 2, 3, ...
+            made = cls(tuple(choose(column) for column in training.columns))
         if not made.output_names:
             why = "; ".join(made.notes) or "it has none"
             raise DataError(f"no column of the table is left to learn from, of {plural(training.rows, 'row')}: {why}")
@@ -122,6 +125,10 @@ class Encoder:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Encoder:
         return cls(tuple(from_config(column) for column in config["columns"]))
+
+
+def _row_number(column: Column) -> Treatment:
+    return Dropped(column.name, "it numbers the rows")
 
 
 def _lists(columns: list[tuple[Column, Treatment]]) -> tuple[list[Column], list[Treatment]]:
