@@ -300,6 +300,21 @@ def test_the_user_may_say_how_a_column_is_read() -> None:
             classifier(columns=wanted).fit(table, Y[:60])
 
 
+def test_the_user_may_keep_what_looks_like_an_identifier() -> None:
+    rows = np.random.default_rng(0).normal(size=(800, 1))
+    table = {"id": list(range(800)), "tag": [f"t{i}" for i in range(800)], "x": rows[:, 0].tolist()}
+    y = (rows[:, 0] > 0).astype(int)
+
+    def kinds(**asked: str) -> dict[str, str]:
+        made = classifier(max_iter=1, columns=asked).fit(table, y)
+        assert np.array_equal(made.predict(table), made.predict(table))
+        return {name: kind for name, kind, _ in made.columns_}
+
+    assert kinds() == {"id": "dropped", "tag": "dropped", "x": "robust"}
+    assert kinds(id="numeric", tag="categorical") == {"id": "robust", "tag": "scaled", "x": "robust"}
+    assert kinds(id="categorical") == {"id": "scaled", "tag": "dropped", "x": "robust"}
+
+
 def test_validation_rows_teach_the_encoder_nothing() -> None:
     table = {"x": X[:, 0].tolist(), "y": X[:, 1].tolist()}
     beside = {"x": [1e6, -1e6], "y": [0.0, 0.0]}

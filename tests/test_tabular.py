@@ -35,7 +35,7 @@ def table(**cells: list[Any]) -> Table:
 
 def fitted(cells: list[Any], **other: list[Any]) -> Encoder:
     """The encoder of a column x of training cells; a column of numbers beside it keeps the table from being empty."""
-    return Encoder.fit(table(x=cells, beside=list(range(len(cells))), **other))
+    return Encoder.fit(table(x=cells, beside=[i % 100 for i in range(len(cells))], **other))
 
 
 def encoded(encoder: Encoder, cells: list[Any]) -> list[list[float]]:
@@ -143,6 +143,48 @@ def test_a_useless_column_with_blanks_tells_whether_it_is_blank() -> None:
         assert kind(encoder) == "presence" and encoder.output_names[0] == "x (missing)"
         assert encoded(encoder, [None, "cabin 3", "new"]) == [[1], [0], [0]]
         assert "only whether it is blank is kept" in encoder.notes[0]
+
+
+def numbered(values: Any, **other: Any) -> Encoder:
+    """The encoder of a column x beside measured numbers."""
+    rows = len(values)
+    measured = np.random.default_rng(1).normal(size=rows)
+    return Encoder.fit(table(x=list(values), beside=measured.tolist(), **other))
+
+
+@pytest.mark.parametrize("rows", [columns.FEW_ROWS_TO_NUMBER + 1, 5000])
+def test_row_numbers_are_left_out(rows: int) -> None:
+    r = np.random.default_rng(rows)
+    for values in (np.arange(rows), 1e6 - np.arange(rows), r.permutation(rows) + 1, r.permutation(4 * rows)[:rows]):
+        encoder = numbered(values)
+        assert encoder.describe()[0] == ("x", "dropped", "left out: it numbers the rows")
+        assert encoder.notes == ['left out, it numbers the rows: "x"'] and encoder.output_names == ["beside"]
+        assert encoder.transform(table(beside=[0.5])).shape == (1, 1)  # it need not be there when predicting
+    assert numbered(np.arange(rows), y=list(range(7, rows + 7))).output_names == ["beside"]  # an index of an index
+
+
+def test_what_is_measured_is_no_row_number() -> None:
+    rows = columns.FEW_ROWS_TO_NUMBER + 1
+    r = np.random.default_rng(0)
+    kept = {
+        "few rows": np.arange(rows - 1),
+        "years": 1700 + np.arange(rows) % 325,
+        "one twice": np.r_[np.arange(rows - 1), 3],
+        "halves": np.arange(rows) / 2,
+        "one blank": np.r_[np.arange(rows - 1.0), np.nan],
+        "wide apart": r.choice(50 * rows, rows, replace=False),
+        "prices": r.integers(1000, 1000 + columns.SPARSEST * rows, rows),
+        "measured": r.normal(size=rows),
+    }
+    for what, values in kept.items():
+        assert numbered(values).output_names[0] == "x", what
+
+
+def test_row_numbers_are_kept_where_nothing_else_tells_or_they_are_ranks() -> None:
+    order = np.random.default_rng(0).permutation(1000).tolist()
+    assert Encoder.fit(table(x=list(range(1000)))).output_names == ["x"]
+    assert Encoder.fit(table(x=list(range(1000)), same=[1] * 1000)).output_names == ["x"]
+    assert numbered(range(1000), rank=order).output_names == ["x", "beside", "rank"]
 
 
 @pytest.mark.parametrize("cells", [[7] * 5, ["same"] * 5, [0.1] * 7], ids=str)

@@ -43,11 +43,15 @@ _SCALARS = (str, numbers.Number, decimal.Decimal, np.generic, datetime.date, dat
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One named column: float64 with NaN for missing ("numeric"), or Texts ("text"; an object array of str and None will do)."""
+    """One named column: float64 with NaN for missing ("numeric"), or Texts ("text"; an object array of str and None will do).
+
+    `asked` is whether the user said what kind it is.
+    """
 
     name: str
     kind: Kind
     cells: Any
+    asked: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.cells, Texts) and self.kind == "text":
@@ -75,7 +79,7 @@ class Column:
 
     def take(self, rows: Any) -> Column:
         """The cells at these indices (or a slice, or where a mask is true), in that order."""
-        return Column(self.name, self.kind, self.cells.take(rows) if self.kind == "text" else self.cells[rows])
+        return replace(self, cells=self.cells.take(rows) if self.kind == "text" else self.cells[rows])
 
     @classmethod
     def from_strings(cls, name: str, cells: Sequence[str]) -> Column:

@@ -118,7 +118,8 @@ def retyped(table: Table, wanted: Mapping[str, str]) -> Table:
         if kind not in KINDS:
             raise ConfigError(f'columns: "{name}" can be read as {", ".join(KINDS)}, not as {kind!r}')
     kept = [c for c in table.columns if wanted.get(c.name) != "drop"]
-    return Table(tuple(_READ[wanted[c.name]](c) if c.name in wanted else c for c in kept), table.notes)
+    read = (replace(_READ[wanted[c.name]](c), asked=True) if c.name in wanted else c for c in kept)
+    return Table(tuple(read), table.notes)
 
 
 def _as_categories(column: Column) -> Column:

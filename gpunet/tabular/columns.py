@@ -14,13 +14,15 @@
 
 Nearly all different: more than 20 texts and, on average, fewer than two rows for each, of which nothing can be learned.
 A text not seen in training is treated as a blank, or joins the rare ones where there is a column for these.
+
+Before that, `row_numbers` finds the columns that only number the rows, of the table as a whole.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +39,8 @@ from .treatment import Matrix, Role, Treatment
 
 MOST_CATEGORIES = 100  # as AutoGluon's networks have it
 FEW_TEXTS = 20
+FEW_ROWS_TO_NUMBER = 500  # more than the days of a year, or the years of most records
+SPARSEST = 4  # numbers of the range for each row: 70 % of a table, and of these 80 %, have 1.8
 
 
 @dataclass(frozen=True)
@@ -216,9 +220,33 @@ def choose(column: Column) -> Treatment:
         return Dates.fit(column)
     if len(counts) == 2:
         return Binary(column.name, *sorted(counts))
-    if len(counts) > FEW_TEXTS and 2 * len(counts) > sum(counts.values()):
+    if not column.asked and len(counts) > FEW_TEXTS and 2 * len(counts) > sum(counts.values()):
         return _useless(column, "texts that are nearly all different")
     return OneHot.fit(column.name, counts)
+
+
+def row_numbers(columns: Sequence[Column]) -> set[str]:
+    """The columns that number the rows: whole, all different, at least a quarter of all there are in their range.
+
+    What is measured repeats itself: n draws from fewer than SPARSEST * n numbers are all different with a probability
+    below exp(-(n - 1) / (2 * SPARSEST)), e-62 for 500 rows. So they were dealt out, as numbers of rows are; or as ranks and
+    places in time are, which is why fewer rows are not judged, and why columns that number the rows in different orders
+    (a table of ranks) are kept, as is a column that the user calls numeric.
+    """
+    found = [column for column in columns if not column.asked and _is_numbering(column)]
+    orders = [np.argsort(column.values) for column in found]
+    agree = all(np.array_equal(order, orders[0]) or np.array_equal(order, orders[0][::-1]) for order in orders[1:])
+    return {column.name for column in found} if agree else set()
+
+
+def _is_numbering(column: Column) -> bool:
+    values, rows = column.values, len(column.values)
+    if column.kind != "numeric" or rows <= FEW_ROWS_TO_NUMBER:
+        return False
+    low, high = values.min(), values.max()
+    if not rows <= high - low + 1 <= SPARSEST * rows:  # nor with a blank, which is NaN
+        return False
+    return bool((values == np.floor(values)).all()) and len(np.unique(values)) == rows
 
 
 def _useless(column: Column, why: str) -> Treatment:

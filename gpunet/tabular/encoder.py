@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..data.table import FEW_ROWS, Column, Kind, Table, default_names
 from ..errors import DataError, DTypeError, FormatError, ShapeError, did_you_mean
-from .columns import Dropped, Matrix, Numeric, Role, Treatment, check_finite, choose, from_config
+from .columns import Dropped, Matrix, Numeric, Role, Treatment, check_finite, choose, from_config, row_numbers
 from .phrases import listed, plural, rows_where
 from .scaling import moments, standardised
 
@@ -52,7 +52,10 @@ class Encoder:
         training = table if rows is None else table.take(rows)
         if not training.rows:
             raise DataError("the table has no rows to learn from")
-        made = cls(tuple(choose(column) for column in training.columns))
+        numbers = row_numbers(training.columns)
+        made = cls(tuple(_row_number(c) if c.name in numbers else choose(c) for c in training.columns))
+        if numbers and not made.output_names:  # y as a function of 1, 2, 3, ...
+            made = cls(tuple(choose(column) for column in training.columns))
         if not made.output_names:
             why = "; ".join(made.notes) or "it has none"
             raise DataError(f"no column of the table is left to learn from, of {plural(training.rows, 'row')}: {why}")
@@ -117,6 +120,10 @@ class Encoder:
         return cls(tuple(from_config(column) for column in config["columns"]))
 
 
+def _row_number(column: Column) -> Treatment:
+    return Dropped(column.name, "it numbers the rows")
+
+
 class _Found:
     """Each treatment's column in a table and its outputs' place among all, and a note of columns that are not known.
 
@@ -139,11 +146,11 @@ class _Found:
         ends = np.cumsum([len(treatment.output_names) for treatment in used], dtype=int).tolist()
         self.width = ends[-1] if ends else 0
         self.every = list(zip([place[t.name] for t in used], used, [0, *ends[:-1]], ends, strict=True))
-        numbers: dict[type[Numeric], list[_Place]] = {}
-        self.others = [one for one in self.every if not (isinstance(one[1], Numeric) and kinds[one[0]] == "numeric")]
+        self.others: list[_Place] = []
+        numbers: dict[Any, list[_Place]] = {}
         for one in self.every:
-            if isinstance(one[1], Numeric) and kinds[one[0]] == "numeric":
-                numbers.setdefault(type(one[1]), []).append(one)
+            alike = isinstance(one[1], Numeric) and kinds[one[0]] == "numeric"
+            (numbers.setdefault(type(one[1]), []) if alike else self.others).append(one)
         self.alike = [_SideBySide(places) for places in numbers.values()]
 
 
