@@ -6,7 +6,7 @@ namespace gpunet {
 
 // out = act(x); they may be one array.
 template <class A, class T>
-__global__ void activation(T* out, const T* x, long long size, T alpha, const Control* control) {
+GPUNET_RUN void activation(T* out, const T* x, long long size, T alpha, const Control* control) {
   if (stopped(control)) return;
   for (long long i = first_element<T>(); i < size; i += grid_stride<T>()) {
     Lanes<T> v = load(x, i, size);
@@ -18,7 +18,7 @@ __global__ void activation(T* out, const T* x, long long size, T alpha, const Co
 
 // out = g act'(saved); `saved` is the input or the output as the activation says, and out may be g.
 template <class A, class T>
-__global__ void activation_vjp(T* out, const T* g, const T* saved, long long size, T alpha, const Control* control) {
+GPUNET_RUN void activation_vjp(T* out, const T* g, const T* saved, long long size, T alpha, const Control* control) {
   if (stopped(control)) return;
   for (long long i = first_element<T>(); i < size; i += grid_stride<T>()) {
     Lanes<T> v = load(g, i, size);
@@ -31,7 +31,7 @@ __global__ void activation_vjp(T* out, const T* g, const T* saved, long long siz
 
 // z = x + bias, one bias for each of `cols` columns, and out = act(z); out, z and x may be one array.
 template <class A, class T>
-__global__ void bias_activation(T* out, T* z, const T* x, const T* bias, long long size, int cols, T alpha,
+GPUNET_RUN void bias_activation(T* out, T* z, const T* x, const T* bias, long long size, int cols, T alpha,
                                 const Control* control) {
   if (stopped(control)) return;
   for (long long i = first_element<T>(); i < size; i += grid_stride<T>()) {

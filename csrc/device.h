@@ -25,7 +25,31 @@ template <class T> HD void store_16(T* p, const Lanes<T>& v) { *reinterpret_cast
 }  // namespace gpunet
 #endif
 
+// A kernel, and the most threads of its blocks. Where one launch does what several would, a function that several.h calls.
+#if defined(GPUNET_SEVERAL)
+#define GPUNET_RUN HD
+#define GPUNET_AT_MOST(threads)
+#else
+#define GPUNET_RUN __global__
+#define GPUNET_AT_MOST(threads) __launch_bounds__(threads)
+#endif
+
 namespace gpunet {
+
+// Which block this is of its kernel's launch, and how many there are.
+struct Triple { unsigned x, y, z; };
+#if defined(GPUNET_SEVERAL)
+struct Place { Triple block, grid; };
+HD auto place() {
+  GPUNET_SHARED(Place, place, 1);
+  return place;
+}
+HD Triple block_index() { return Place(place()[0]).block; }
+HD Triple grid_size() { return Place(place()[0]).grid; }
+#else
+HD Triple block_index() { return {blockIdx.x, blockIdx.y, blockIdx.z}; }
+HD Triple grid_size() { return {gridDim.x, gridDim.y, gridDim.z}; }
+#endif
 
 // What the kernels of a device share: they do nothing once `go` is 0, so that the state stays as it was. A number that
 // is not finite stops them. The host looks at it after many steps. No kernel that writes `go` has a barrier or a warp
@@ -44,8 +68,8 @@ template <class T> HD T nan() { return infinity<T>() - infinity<T>(); }
 
 // ---- flat vectors: each thread takes one element or 16 bytes of them, then those a whole grid further on
 
-HD long long first_one() { return static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; }
-HD long long all_threads() { return static_cast<long long>(gridDim.x) * blockDim.x; }
+HD long long first_one() { return static_cast<long long>(block_index().x) * blockDim.x + threadIdx.x; }
+HD long long all_threads() { return static_cast<long long>(grid_size().x) * blockDim.x; }
 
 template <class T> constexpr int kLanes = 16 / int(sizeof(T));
 template <class T> HD long long first_element() { return kLanes<T> * first_one(); }
@@ -92,3 +116,7 @@ template <class F, class T> HD T join_block(T v) {
 }
 
 }  // namespace gpunet
+
+#if defined(GPUNET_SEVERAL)
+#include "several.h"
+#endif

@@ -4,7 +4,7 @@
 namespace gpunet {
 
 template <Unary formula, class T>
-__global__ void unary(T* out, const T* x, long long x_row, long long x_step, long long cols, long long size, T low,
+GPUNET_RUN void unary(T* out, const T* x, long long x_row, long long x_step, long long cols, long long size, T low,
                       T high, const Control* control) {
   if (stopped(control)) return;
   const Operand<T> of_x = {x, x_row, x_step};
@@ -17,7 +17,7 @@ __global__ void unary(T* out, const T* x, long long x_row, long long x_step, lon
 }
 
 template <Binary formula, class T>
-__global__ void binary(T* out, const T* x, long long x_row, long long x_step, const T* y, long long y_row,
+GPUNET_RUN void binary(T* out, const T* x, long long x_row, long long x_step, const T* y, long long y_row,
                        long long y_step, long long cols, long long size, const Control* control) {
   if (stopped(control)) return;
   const Operand<T> of_x = {x, x_row, x_step}, of_y = {y, y_row, y_step};
@@ -33,7 +33,7 @@ __global__ void binary(T* out, const T* x, long long x_row, long long x_step, co
 // ---- several element types: one element a thread
 
 template <Compare formula, class T>
-__global__ void compare(bool* out, const T* x, long long x_row, long long x_step, const T* y, long long y_row,
+GPUNET_RUN void compare(bool* out, const T* x, long long x_row, long long x_step, const T* y, long long y_row,
                         long long y_step, long long cols, long long size, const Control* control) {
   if (stopped(control)) return;
   const Operand<T> of_x = {x, x_row, x_step}, of_y = {y, y_row, y_step};
@@ -42,7 +42,7 @@ __global__ void compare(bool* out, const T* x, long long x_row, long long x_step
 }
 
 template <class T>
-__global__ void where(T* out, const bool* condition, long long c_row, long long c_step, const T* x, long long x_row,
+GPUNET_RUN void where(T* out, const bool* condition, long long c_row, long long c_step, const T* x, long long x_row,
                       long long x_step, const T* y, long long y_row, long long y_step, long long cols, long long size,
                       const Control* control) {
   if (stopped(control)) return;
@@ -55,7 +55,7 @@ __global__ void where(T* out, const bool* condition, long long c_row, long long 
 }
 
 template <class To, class From>
-__global__ void cast(To* out, const From* x, long long x_row, long long x_step, long long cols, long long size,
+GPUNET_RUN void cast(To* out, const From* x, long long x_row, long long x_step, long long cols, long long size,
                      const Control* control) {
   if (stopped(control)) return;
   const Operand<From> of_x = {x, x_row, x_step};

@@ -36,7 +36,7 @@ HD void update(const Rule& rule, Change<T> p, Change<T> m, Change<T> v, const T*
 }
 
 template <class T>
-__global__ void sgd(T* p1, T* m1, const T* p, const T* g, const T* m, Real lr, Real momentum, Real decay, bool nesterov,
+GPUNET_RUN void sgd(T* p1, T* m1, const T* p, const T* g, const T* m, Real lr, Real momentum, Real decay, bool nesterov,
                     long long size, const Control* control) {
   if (stopped(control)) return;
   const SgdRule rule = agreed<SgdRule>([=] { return SgdRule{*lr, *momentum, *decay, nesterov}; });
@@ -44,7 +44,7 @@ __global__ void sgd(T* p1, T* m1, const T* p, const T* g, const T* m, Real lr, R
 }
 
 template <class T>
-__global__ void adagrad(T* p1, T* v1, const T* p, const T* g, const T* v, Real lr, Real eps, Real decay, long long size,
+GPUNET_RUN void adagrad(T* p1, T* v1, const T* p, const T* g, const T* v, Real lr, Real eps, Real decay, long long size,
                         const Control* control) {
   if (stopped(control)) return;
   const AdagradRule rule = agreed<AdagradRule>([=] { return AdagradRule{*lr, *eps, *decay}; });
@@ -52,7 +52,7 @@ __global__ void adagrad(T* p1, T* v1, const T* p, const T* g, const T* v, Real l
 }
 
 template <class T>
-__global__ void rmsprop(T* p1, T* v1, T* m1, const T* p, const T* g, const T* v, const T* m, Real lr, Real rho, Real eps,
+GPUNET_RUN void rmsprop(T* p1, T* v1, T* m1, const T* p, const T* g, const T* v, const T* m, Real lr, Real rho, Real eps,
                         Real momentum, Real decay, long long size, const Control* control) {
   if (stopped(control)) return;
   const RmspropRule rule = agreed<RmspropRule>([=] { return RmspropRule{*lr, *rho, *eps, *momentum, *decay}; });
@@ -60,7 +60,7 @@ __global__ void rmsprop(T* p1, T* v1, T* m1, const T* p, const T* g, const T* v,
 }
 
 template <class T>
-__global__ void adam(T* p1, T* m1, T* v1, const T* p, const T* g, const T* m, const T* v, Whole t, Real lr, Real beta1,
+GPUNET_RUN void adam(T* p1, T* m1, T* v1, const T* p, const T* g, const T* m, const T* v, Whole t, Real lr, Real beta1,
                      Real beta2, Real eps, Real decay, bool decoupled, long long size, const Control* control) {
   if (stopped(control)) return;
   const AdamRule rule =
@@ -70,7 +70,7 @@ __global__ void adam(T* p1, T* m1, T* v1, const T* p, const T* g, const T* m, co
 
 // mu, the product of the momenta before this step, is left for nadam_mu to move on: other blocks still read it.
 template <class T>
-__global__ void nadam(T* p1, T* m1, T* v1, const T* p, const T* g, const T* m, const T* v, Real mu, Whole t, Real lr,
+GPUNET_RUN void nadam(T* p1, T* m1, T* v1, const T* p, const T* g, const T* m, const T* v, Real mu, Whole t, Real lr,
                       Real beta1, Real beta2, Real eps, Real decay, Real momentum_decay, bool decoupled, long long size,
                       const Control* control) {
   if (stopped(control)) return;
@@ -82,12 +82,12 @@ __global__ void nadam(T* p1, T* m1, T* v1, const T* p, const T* g, const T* m, c
 }
 
 template <class T>
-__global__ void nadam_mu(T* mu1, const T* mu, Whole t, Real beta1, Real momentum_decay, const Control* control) {
+GPUNET_RUN void nadam_mu(T* mu1, const T* mu, Whole t, Real beta1, Real momentum_decay, const Control* control) {
   if (!stopped(control)) *mu1 = *mu * nadam_momentum(*t, *beta1, *momentum_decay);
 }
 
 template <class T>
-__global__ void lion(T* p1, T* m1, const T* p, const T* g, const T* m, Real lr, Real beta1, Real beta2, Real decay,
+GPUNET_RUN void lion(T* p1, T* m1, const T* p, const T* g, const T* m, Real lr, Real beta1, Real beta2, Real decay,
                      long long size, const Control* control) {
   if (stopped(control)) return;
   const LionRule rule = agreed<LionRule>([=] { return LionRule{*lr, *beta1, *beta2, *decay}; });

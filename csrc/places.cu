@@ -14,7 +14,7 @@ template <class T> HD bool before(const Found<T>& a, const Found<T>& b) {
 
 // x [before][n][after] -> out [before][after], the place along n; one warp for each.
 template <class T>
-__global__ void argmax(long long* out, const T* x, long long size, long long n, long long after,
+GPUNET_RUN void argmax(long long* out, const T* x, long long size, long long n, long long after,
                        const Control* control) {
   if (stopped(control)) return;
   const int lane = threadIdx.x % kWarp;
@@ -43,7 +43,7 @@ HD long long placed(long long i, long long start, long long step, long long coun
 
 // out [..][n1][n2] = fill, with x [..][count1][count2] placed along each axis.
 template <class W>
-__global__ void place(W* out, const W* x, W fill, long long size, long long n1, long long n2, long long start0,
+GPUNET_RUN void place(W* out, const W* x, W fill, long long size, long long n1, long long n2, long long start0,
                       long long step0, long long count0, long long start1, long long step1, long long count1,
                       long long start2, long long step2, long long count2, const Control* control) {
   if (stopped(control)) return;
@@ -56,7 +56,7 @@ __global__ void place(W* out, const W* x, W fill, long long size, long long n1, 
 
 // z [nets][..][cols] += bias [nets][cols]; `each` elements of z belong to a net.
 template <class T>
-__global__ void add_biases(T* z, const T* bias, long long size, long long each, long long cols, const Control* control) {
+GPUNET_RUN void add_biases(T* z, const T* bias, long long size, long long each, long long cols, const Control* control) {
   if (stopped(control)) return;
   for (long long k = first_one(); k < size; k += all_threads()) z[k] += bias[k / each * cols + k % cols];
 }

@@ -120,7 +120,7 @@ template <int slices, class S> HD Four added(S& room, int at, int step) {
 
 // out [m][n] = x @ y, finished by E; grid (tiles along n, along m, products in a stack).
 template <int side, bool x_along_k, bool y_along_k, class E>
-__global__ void __launch_bounds__(kProductThreads)
+GPUNET_RUN void GPUNET_AT_MOST(kProductThreads)
     product(float* out, float* second, const float* x, const float* y, const float* third, int m, int n, int k,
             long long x_ld, long long y_ld, long long x_next, long long y_next, long long third_next, float alpha,
             const Control*) {
@@ -131,12 +131,12 @@ __global__ void __launch_bounds__(kProductThreads)
   constexpr int both = X::kRoom + Y::kRoom, room_for = slices * (both > side * fours ? both : side * fours);
   GPUNET_SHARED(Four, room, room_for);
   const int slice = threadIdx.x / threads, thread = threadIdx.x % threads, row = thread / 4, column = thread % 4;
-  const int first_row = blockIdx.y * side, first_column = blockIdx.x * side;
+  const int first_row = block_index().y * side, first_column = block_index().x * side;
   const int at_x = slice * both, at_y = at_x + X::kRoom;
-  const bool summing = E::sums && blockIdx.y == 0;
-  third += blockIdx.z * third_next;  // a bias for each product of the stack
-  X xs(x + blockIdx.z * x_next, x_ld, first_row, m, k);
-  Y ys(y + blockIdx.z * y_next, y_ld, first_column, n, k);
+  const bool summing = E::sums && block_index().y == 0;
+  third += block_index().z * third_next;  // a bias for each product of the stack
+  X xs(x + block_index().z * x_next, x_ld, first_row, m, k);
+  Y ys(y + block_index().z * y_next, y_ld, first_column, n, k);
   float total[blocks][4][4] = {}, sums[blocks][4] = {};
 
   xs.fetch(slice * depth, thread), ys.fetch(slice * depth, thread);
@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(kProductThreads)
   const int t = threadIdx.x, j = first_column + t % fours * 4;
   if (t < side * fours && first_row + t / fours < m && j < n) {
     Four v = added<slices>(room, t, side * fours);
-    const long long at = (static_cast<long long>(blockIdx.z) * m + first_row + t / fours) * n + j;
+    const long long at = (static_cast<long long>(block_index().z) * m + first_row + t / fours) * n + j;
     E::finish(v, second, second != out, third, at, j, n - j, alpha);
     give(out + at, n - j, v);
   }
@@ -191,7 +191,8 @@ __global__ void __launch_bounds__(kProductThreads)
     }
   }
   __syncthreads();
-  if (summing && t < fours && j < n) give(second + static_cast<long long>(blockIdx.z) * n + j, n - j, added<slices>(room, t, fours));
+  if (summing && t < fours && j < n)
+    give(second + static_cast<long long>(block_index().z) * n + j, n - j, added<slices>(room, t, fours));
 }
 
 }  // namespace gpunet

@@ -12,7 +12,7 @@ HD bool stops_beyond(long long index, long long length, Control* control) {
 
 // out[i] = x[rows[i]], rows of `width` words W of a table of `length`.
 template <class W, class I>
-__global__ void gather(W* out, const W* x, const I* rows, long long n, long long width, long long length,
+GPUNET_RUN void gather(W* out, const W* x, const I* rows, long long n, long long width, long long length,
                        Control* control) {
   if (stopped(control)) return;
   for (long long k = first_one(); k < n * width; k += all_threads()) {
@@ -24,7 +24,7 @@ __global__ void gather(W* out, const W* x, const I* rows, long long n, long long
 
 // `n` words of a table of `length` rows, `width` words each, from row *start on: n / width rows.
 template <class W, class I>
-__global__ void slice_rows(W* out, const W* x, const I* start, long long n, long long width, long long length,
+GPUNET_RUN void slice_rows(W* out, const W* x, const I* start, long long n, long long width, long long length,
                            Control* control) {
   if (stopped(control)) return;
   const long long first = *start, rows = n / width;
@@ -34,12 +34,12 @@ __global__ void slice_rows(W* out, const W* x, const I* start, long long n, long
 
 // The rows order[*start + i] of two tables, of x_width and y_width words W; a block for each row.
 template <class W, class I>
-__global__ void gather_two(W* out_x, W* out_y, const W* x, const W* y, const I* order, const I* start, long long n,
+GPUNET_RUN void gather_two(W* out_x, W* out_y, const W* x, const W* y, const I* order, const I* start, long long n,
                            long long order_length, long long x_width, long long y_width, long long length,
                            Control* control) {
   const long long first = *start;
   if (stopped(control) || stops_beyond(first, order_length - n + 1, control)) return;
-  for (long long i = blockIdx.x; i < n; i += gridDim.x) {
+  for (long long i = block_index().x; i < n; i += grid_size().x) {
     const long long row = order[first + i];
     if (stops_beyond(row, length, control)) return;
     for (long long j = threadIdx.x; j < x_width; j += blockDim.x) out_x[i * x_width + j] = x[row * x_width + j];
@@ -49,7 +49,7 @@ __global__ void gather_two(W* out_x, W* out_y, const W* x, const W* y, const I* 
 
 // out[i] = x[i, columns[i]].
 template <class W, class I>
-__global__ void pick(W* out, const W* x, const I* columns, long long n, long long cols, Control* control) {
+GPUNET_RUN void pick(W* out, const W* x, const I* columns, long long n, long long cols, Control* control) {
   if (stopped(control)) return;
   for (long long i = first_one(); i < n; i += all_threads()) {
     if (stops_beyond(columns[i], cols, control)) return;
@@ -58,7 +58,7 @@ __global__ void pick(W* out, const W* x, const I* columns, long long n, long lon
 }
 
 template <class T, class I>
-__global__ void one_hot(T* out, const I* columns, long long n, long long cols, Control* control) {
+GPUNET_RUN void one_hot(T* out, const I* columns, long long n, long long cols, Control* control) {
   if (stopped(control)) return;
   for (long long k = first_one(); k < n * cols; k += all_threads()) {
     const long long column = columns[k / cols];
@@ -69,7 +69,7 @@ __global__ void one_hot(T* out, const I* columns, long long n, long long cols, C
 
 // Rows of `width` words: word (i, j) from x[i x_row + j x_step] to out[i out_row + j].
 template <class W>
-__global__ void copy(W* out, long long out_row, const W* x, long long x_row, long long x_step, long long size,
+GPUNET_RUN void copy(W* out, long long out_row, const W* x, long long x_row, long long x_step, long long size,
                      long long width, const Control* control) {
   if (stopped(control)) return;
   for (long long k = first_one(); k < size; k += all_threads())
@@ -78,7 +78,7 @@ __global__ void copy(W* out, long long out_row, const W* x, long long x_row, lon
 
 // out [..][n1][n2] from x, whose axes have steps of their own.
 template <class W>
-__global__ void copy_axes(W* out, const W* x, long long size, long long n1, long long n2, long long step0,
+GPUNET_RUN void copy_axes(W* out, const W* x, long long size, long long n1, long long n2, long long step0,
                           long long step1, long long step2, const Control* control) {
   if (stopped(control)) return;
   for (long long k = first_one(); k < size; k += all_threads())
@@ -87,7 +87,7 @@ __global__ void copy_axes(W* out, const W* x, long long size, long long n1, long
 
 // Zeros, to which g[i] is added at rows[i]. Each thread owns a column and adds in the order of i: no atomics.
 template <class T, class I>
-__global__ void scatter_add(T* out, const T* g, const I* rows, long long n, long long width, long long length,
+GPUNET_RUN void scatter_add(T* out, const T* g, const I* rows, long long n, long long width, long long length,
                             Control* control) {
   if (stopped(control)) return;
   for (long long j = first_one(); j < width; j += all_threads()) {
@@ -101,7 +101,7 @@ __global__ void scatter_add(T* out, const T* g, const I* rows, long long n, long
 
 // x / (1 - rate) where the uniform number of its place, gpunet.rng's, is at least the rate; else 0.
 template <class T>
-__global__ void dropout(T* out, const T* x, const double* rate, const long long* step, unsigned long long seed,
+GPUNET_RUN void dropout(T* out, const T* x, const double* rate, const long long* step, unsigned long long seed,
                         unsigned stream, long long size, const Control* control) {
   if (stopped(control)) return;
   const float least = static_cast<float>(*rate);

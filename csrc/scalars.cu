@@ -54,7 +54,7 @@ HD void run(const ScalarCall& call, Control* control) {
 
 // One warp, a lane for each call.
 template <class C>
-__global__ void scalars(GPUNET_CALL(0), GPUNET_CALL(1), GPUNET_CALL(2), GPUNET_CALL(3), GPUNET_CALL(4), GPUNET_CALL(5),
+GPUNET_RUN void scalars(GPUNET_CALL(0), GPUNET_CALL(1), GPUNET_CALL(2), GPUNET_CALL(3), GPUNET_CALL(4), GPUNET_CALL(5),
                         GPUNET_CALL(6), GPUNET_CALL(7), int levels, C* control) {
   ScalarCall call;
   switch (threadIdx.x) {

@@ -5,7 +5,7 @@
 namespace gpunet {
 
 HD long long row_of_warp() {
-  return static_cast<long long>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
+  return static_cast<long long>(block_index().x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
 }
 
 template <class T> HD T row_largest(const T* z, int cols) {
@@ -23,7 +23,7 @@ template <class T> HD T row_exp_sum(const T* z, T top, int cols) {
 
 // out = softmax(z) or its logarithm; out may be z.
 template <class T, bool logarithm>
-__global__ void softmax(T* out, const T* z, long long rows, int cols, const Control* control) {
+GPUNET_RUN void softmax(T* out, const T* z, long long rows, int cols, const Control* control) {
   const long long row = row_of_warp();
   if (row >= rows || stopped(control)) return;
   z += row * cols, out += row * cols;
@@ -55,7 +55,7 @@ HD void row_gradient(T* out, T factor, const T* z, int right, T top, T total, in
 
 // The loss of each row, NaN where its target is out of range.
 template <class T, class I>
-__global__ void cross_entropy(T* out, const T* z, const I* target, long long rows, int cols, T smoothing,
+GPUNET_RUN void cross_entropy(T* out, const T* z, const I* target, long long rows, int cols, T smoothing,
                               Control* control) {
   const long long row = row_of_warp();
   if (row >= rows || stopped(control)) return;
@@ -67,7 +67,7 @@ __global__ void cross_entropy(T* out, const T* z, const I* target, long long row
 
 // Both of these: the loss of each row in `value`, its gradient in `out`, which may be z.
 template <class T, class I>
-__global__ void cross_entropy_both(T* value, T* out, const T* g, int g_step, const T* z, const I* target, long long rows,
+GPUNET_RUN void cross_entropy_both(T* value, T* out, const T* g, int g_step, const T* z, const I* target, long long rows,
                                    int cols, T smoothing, Control* control) {
   const long long row = row_of_warp();
   if (row >= rows || stopped(control)) return;
@@ -82,7 +82,7 @@ __global__ void cross_entropy_both(T* value, T* out, const T* g, int g_step, con
 
 // out = g (softmax(z) - target distribution), g one for each row or, with g_step 0, one for all; out may be z.
 template <class T, class I>
-__global__ void cross_entropy_vjp(T* out, const T* g, int g_step, const T* z, const I* target, long long rows, int cols,
+GPUNET_RUN void cross_entropy_vjp(T* out, const T* g, int g_step, const T* z, const I* target, long long rows, int cols,
                                   T smoothing, Control* control) {
   const long long row = row_of_warp();
   if (row >= rows || stopped(control)) return;

@@ -32,6 +32,7 @@
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct dim3 { unsigned x = 1, y = 1, z = 1; };
 
@@ -479,7 +480,12 @@ template <class T> T __shfl_xor_sync(unsigned mask, T v, int other, int line = _
   }()
 #define FIBERS_JOIN(a, b) a##b
 #define FIBERS_NAME(prefix, line) FIBERS_JOIN(prefix, line)
-#define GPUNET_KERNEL(...) static const fibers::Export FIBERS_NAME(fibers_export_, __COUNTER__)(#__VA_ARGS__, &__VA_ARGS__);
+#if defined(GPUNET_SEVERAL)
+#define GPUNET_KERNEL(...) FIBERS_EXPORT("gpunet::several<" #__VA_ARGS__ ">", &gpunet::several<__VA_ARGS__>)
+#else
+#define GPUNET_KERNEL(...) FIBERS_EXPORT(#__VA_ARGS__, &__VA_ARGS__)
+#endif
+#define FIBERS_EXPORT(name, ...) static const fibers::Export FIBERS_NAME(fibers_export_, __COUNTER__)(name, __VA_ARGS__);
 
 namespace gpunet {
 template <class T> struct Lanes { T at[16 / sizeof(T)]; };

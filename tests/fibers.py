@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpunet.devices import sources
+from gpunet.devices.several import SOURCE
 
 HERE = Path(__file__).parent
 CSRC = sources.find("activations.h").parent
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
 FLAGS = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-gnu-unique", "-Wall", "-Wextra", "-Werror"]
 HEADERS = '#include "operands.h"\n'  # with which the text of a generated kernel begins
+SEVERAL = ["-DGPUNET_SEVERAL"]
 QUIET = ["-Wno-unknown-pragmas"]  # #pragma unroll
 ORDERS = range(8)
 TYPES = {"f": np.float32, "d": np.float64, "i": np.int32, "q": np.int64, "B": np.uint8, "?": np.bool_}
@@ -41,26 +43,31 @@ def missing() -> str | None:
     return None if COMPILER else "no C++ compiler"
 
 
-def build(source: Path) -> Path:
-    """The library of a .cu file; it is built again only if it, a header or the compiler's flags changed."""
-    return compiled(f"{source.stem}-{digest(source.read_bytes())}.so", "c++", "-O1", "-shared", str(source))
+def build(source: Path, several: bool = False) -> Path:
+    """The library of a .cu file; it is built again only if it, a header or the compiler's flags changed.
+
+    several: of its kernels as csrc/several.h calls them.
+    """
+    name = f"{'several-' * several}{source.stem}-{digest(source.read_bytes())}.so"
+    return compiled(name, "c++", "-O1", "-shared", *SEVERAL[:several], str(source))
 
 
 def build_generated(code: str) -> Path:
     """As `build`, of a kernel's text as NVRTC is given it. There are many, so that the headers they begin with are compiled
     once for all, and nothing is optimized."""
-    headers = sources.with_headers(HEADERS)
+    several = code.startswith(SOURCE)
+    headers = sources.with_headers(SOURCE * several + HEADERS)
     assert code.startswith(headers), f"the text of a generated kernel begins with {HEADERS}"
-    header = folder() / f"headers-{digest()}.h"
+    header = folder() / f"{'several-' * several}headers-{digest()}.h"
     for file, text in ((header, HEADERS), (header.with_suffix(f".{digest(code.encode())}.cu"), code[len(headers) :])):
         if not file.exists():
             beside = file.with_suffix(f".{os.getpid()}")
             beside.write_text(text)
             beside.rename(file)
-    apart = "-DFIBERS_APART"
-    scheduler = compiled(f"{header.stem}.so", "c++", "-O1", "-shared", str(header))
-    compiled(f"{header.name}.gch", "c++-header", apart, str(header))
-    return compiled(f"{file.stem}.so", "c++", "-shared", apart, "-include", str(header), str(file), "-x", "none", str(scheduler))
+    apart = "-DFIBERS_APART", *SEVERAL[:several]
+    scheduler = compiled(f"{header.stem}.so", "c++", "-O1", "-shared", *apart[1:], str(header))
+    compiled(f"{header.name}.gch", "c++-header", *apart, str(header))
+    return compiled(f"{file.stem}.so", "c++", "-shared", *apart, "-include", str(header), str(file), "-x", "none", str(scheduler))
 
 
 def digest(text: bytes = b"") -> str:
@@ -164,8 +171,10 @@ class Library:
         self, index: int, name: str, grid: Any, block: Any, signature: str, args: Sequence[Any],
         moved: dict[Extent, int], order: int,
     ) -> None:  # fmt: skip
-        values = [as_c(a, code, moved) for a, code in zip(args, signature[1::2], strict=True)]
-        pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(v) for v in values])
+        codes = zip(signature[::2], signature[1::2], strict=True)
+        values = [a if kind + code == "v*" else as_c(a, code, moved) for a, (kind, code) in zip(args, codes, strict=True)]
+        places = [v.ctypes.data if isinstance(v, np.ndarray) else ctypes.addressof(v) for v in values]
+        pointers = (ctypes.c_void_p * len(values))(*places)
         error = ctypes.create_string_buffer(400)
         if self.native.fibers_launch(index, triple(grid), triple(block), pointers, order, error, len(error)):
             raise KernelError(f"{name}: {error.value.decode()}")
@@ -209,6 +218,8 @@ def check_arguments(name: str, signature: str, args: Sequence[Any]) -> None:
     if len(signature) != 2 * len(args):
         raise TypeError(f"{name} takes {len(signature) // 2} arguments, got {len(args)}")
     for i, (a, kind, code) in enumerate(zip(args, signature[::2], signature[1::2], strict=True)):
+        if kind + code == "v*":  # a struct
+            continue
         if (kind != "v") != isinstance(a, np.ndarray) or (kind == "v" and not isinstance(a, np.generic)):
             raise TypeError(f"{name}, argument {i}: {'a scalar' if kind == 'v' else 'an array'} wanted, got {type(a).__name__}")
         same_size = a.dtype.itemsize == np.dtype(TYPES.get(code, a.dtype)).itemsize
@@ -234,8 +245,8 @@ def triple(size: Any) -> Any:
 
 
 @functools.cache
-def library(source: Path) -> Library:
-    return Library(build(source))
+def library(source: Path, several: bool = False) -> Library:
+    return Library(build(source, several))
 
 
 @functools.cache

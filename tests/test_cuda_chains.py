@@ -18,6 +18,7 @@ from gpunet.devices.cpu import CPU
 from gpunet.devices.cuda import open_cuda
 from gpunet.engine import mode, tensor
 from gpunet.graph import compile
+from gpunet.graph.captured import captured
 from gpunet.tabular import Target
 
 if fibers.missing():
@@ -213,4 +214,4 @@ def test_nets_train_through_chains_with_the_bits_of_single_kernels(net: Any, mon
 
 def launches(program: Any) -> int:
     """Of a step."""
-    return sum(len(program._capture(segment, 1).recorded) for segment in program._segments)
+    return sum(len(captured(program.cuda, segment, 1).recorded) for segment in program._segments)

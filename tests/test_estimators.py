@@ -682,7 +682,7 @@ def test_nets_trained_at_once_are_those_trained_in_turn(monkeypatch: pytest.Monk
 
     made = []
     for at_a_time in (1, 3):
-        monkeypatch.setattr(base, "concurrency", lambda trainers, n=at_a_time: n)
+        monkeypatch.setattr(base, "concurrency", lambda trainers, n=at_a_time, **data: n)
         made.append(classifier(cv=4, max_iter=3).fit(X, Y))
     assert np.array_equal(made[0].predict_proba(X), made[1].predict_proba(X))
     assert made[0].histories_ == made[1].histories_

@@ -19,8 +19,11 @@ from .base import PRECISIONS, Device, Memory
 from .cuda_chains import CHAINED, chain
 from .cuda_kernels import KERNELS, c_name, lanes
 from .launcher import BEYOND, INDEX, Launcher
+from .several import Apart
 
 log = logging.getLogger("gpunet")
+
+ALIGNMENT = 256  # bytes
 
 
 class CUDA(Device):
@@ -41,6 +44,7 @@ class CUDA(Device):
         self._device = cupy.cuda.Device(index)
         self.capturing, self.captures = False, kernels
         self.turn = threading.RLock()
+        self.part = (0, 1)  # of the scratch memory: which, of how many
         self._copies: Any = None  # the stream of `send`
         self.products: Any = cublaslt.NoProducts()
         if kernels:
@@ -61,8 +65,12 @@ class CUDA(Device):
 
     def scratch(self, shape: tuple[int, ...], dtype: npt.DTypeLike, *, half: int = 0) -> Any:
         """Memory until the next kernel, one half or the other: whatever runs goes through one stream, in order."""
-        dtype, start = np.dtype(dtype), half * (self.workspace.nbytes // 2)
-        return self.workspace[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        dtype, (mine, parts), whole = np.dtype(dtype), self.part, self.workspace.nbytes // 2
+        size, room = math.prod(shape) * dtype.itemsize, whole // parts // ALIGNMENT * ALIGNMENT
+        if size > room and parts > 1:
+            raise Apart
+        start = half * whole + mine * room
+        return self.workspace[start : start + size].view(dtype).reshape(shape)
 
     def raise_beyond(self, name: str, length: int) -> None:
         """IndexError if a kernel met a row number out of range; a captured step is looked at when it is done."""

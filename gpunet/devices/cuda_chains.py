@@ -2,7 +2,7 @@
 
 mul(x, 2) and its exp, both wanted, are this, but that the name ends in the text's digest:
 
-    __global__ void chain_0123456789ab(float* out0, float* out1, const float* in0, const float* in1, long long size,
+    GPUNET_RUN void chain_0123456789ab(float* out0, float* out1, const float* in0, const float* in1, long long size,
                                        const Control* control) {
       typedef float T;
       constexpr int n = kLanes<T>;
@@ -51,7 +51,7 @@ FRAME = """\
 
 namespace gpunet {
 
-__global__ void chain_NAME(%(arguments)s) {
+GPUNET_RUN void chain_NAME(%(arguments)s) {
   typedef %(T)s T;
   constexpr int n = kLanes<T>;
   %(before)s

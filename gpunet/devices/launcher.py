@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..errors import DeviceError
-from . import sources
+from . import several, sources
 
 WARP = 32
 THREADS = 256  # of a block, where nothing else is said
@@ -24,7 +27,10 @@ def options_of(source: str) -> tuple[str, ...]:
 
 
 class Launcher:
-    """`launch` runs a kernel; `control` is what all of them share: whether to go on, and what went wrong."""
+    """`launch` runs a kernel; `control` is what all of them share: whether to go on, and what went wrong.
+
+    Where there is a list `listed`, a launch only goes there (several.py).
+    """
 
     def __init__(self, cupy: Any, device: Any) -> None:
         self._cupy, self._device = cupy, device
@@ -32,14 +38,15 @@ class Launcher:
         self.texts: dict[str, str] = {}  # sources that are no file: of chains
         self.control = cupy.asarray(np.array([1, 0, 0, 0], np.int64))
         self.done = 0  # the steps counted there, as the host last knew
+        self.listed: list[several.Launch] | None = None
 
     def launch(self, source: str, name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
         """Run gpunet::NAME of csrc/SOURCE.cu, or of `texts`; Control goes last. Scalars are NumPy's, of the kernel's own type."""
-        kernel = self._kernels.get(name)
-        if kernel is None:
-            kernel = self._kernels[name] = self._compile(source, f"gpunet::{name}")
-        with self._device:
-            kernel(grid, block, (*args, self.control))
+        args = (*args, self.control)
+        if self.listed is not None:
+            self.listed.append(several.Launch(source, name, grid, block, args))
+        else:
+            self._run(self._kernel(source, name), grid, block, args)
 
     def flat(self, source: str, name: str, threads: int, *args: Any) -> None:
         """As `launch`, by about so many threads."""
@@ -47,9 +54,33 @@ class Launcher:
         if block:
             self.launch(source, name, (min(-(-threads // block), MOST_BLOCKS),), (block,), *args)
 
+    def joined(self, launches: Sequence[several.Launch]) -> list[partial[None]]:
+        """One launch that does what these, which are `several.alike`, would; more where a launch's arguments have no room."""
+        first = launches[0]
+        kernel = self._kernel(first.source, f"{several.KERNEL}<gpunet::{first.name}>")
+        return [partial(self._run, kernel, (blocks,), first.block, (table,)) for blocks, table in several.tables(launches)]
+
+    @contextmanager
+    def using(self, control: Any) -> Iterator[None]:
+        """Kernels asked for inside share this Control."""
+        before, self.control = self.control, control
+        try:
+            yield
+        finally:
+            self.control = before
+
+    def _run(self, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        with self._device:
+            kernel(grid, block, args)
+
+    def _kernel(self, source: str, name: str) -> Any:
+        if name not in self._kernels:
+            self._kernels[name] = self._compile(source, f"gpunet::{name}")
+        return self._kernels[name]
+
     def _compile(self, source: str, name: str) -> Any:
-        text = self.texts.get(source)
-        code = sources.inlined(f"{source}.cu") if text is None else sources.with_headers(text)
+        text = self.texts[source] if source in self.texts else sources.find(f"{source}.cu").read_text()
+        code = sources.with_headers(several.SOURCE + text if name.startswith(f"gpunet::{several.KERNEL}<") else text)
         how = {"options": options_of(source), "name_expressions": (name,)}
         try:
             return self._cupy.RawModule(code=code, **how).get_function(name)

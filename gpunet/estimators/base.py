@@ -246,7 +246,8 @@ class MLP(BaseEstimator):
 
         nets = [(trainer, fold) for trainers, fold in zip(folds, found, strict=True) for trainer in trainers]
         # callbacks and progress expect one net after the other
-        at_a_time = 1 if self.callbacks or self.verbose else concurrency(self._trainers)
+        nbytes = sum(part.nbytes for part in whole if part is not None)
+        at_a_time = 1 if self.callbacks or self.verbose else concurrency(self._trainers, nbytes=nbytes)
         fit = dict(asked.fit)
         chosen = self.scoring is not None or self.early_stopping or self.n_iter_no_change is not None
         if len(nets) > 1 and asked.preset.to_the_end and self.target_.task == "regression" and not chosen:

@@ -161,7 +161,7 @@ class CapturedProgram(Program):
         if not found[GO] or found[BEYOND]:
             launcher.reset()
         if found[BEYOND]:
-            raise IndexError(f"index {found[INDEX]} is out of range (gather, pick, slice_rows or a target)")
+            raise beyond(found)
         launcher.done = found[DONE] if found[GO] else 0
         return found[DONE] - before
 
@@ -178,14 +178,25 @@ class CapturedProgram(Program):
     def _captured(self, steps: int) -> list[Any]:
         """The graphs of so many steps; there is more than one where Python is called back."""
         if steps not in self._graphs:
-            self._graphs[steps] = [self._capture(s, steps) for s in self._segments]
+            self._graphs[steps] = [captured(self.cuda, segment, steps) for segment in self._segments]
         return self._graphs[steps]
 
-    def _capture(self, segment: list[Callable[[], Any]], steps: int) -> Any:
-        with self.cuda.capture() as graph:
-            for _ in range(steps):
-                _in_turn(segment)
-        return graph[0]
+    @property
+    def works(self) -> list[Callable[[], Any]] | None:
+        """What a step launches, in order; None where Python is called back."""
+        return None if self._between else self._segments[0]
+
+
+def captured(cuda: Any, works: Sequence[Callable[[], Any]], steps: int) -> Any:
+    """A CUDA graph of so many steps."""
+    with cuda.capture() as graph:
+        for _ in range(steps):
+            _in_turn(works)
+    return graph[0]
+
+
+def beyond(control: Sequence[int]) -> IndexError:
+    return IndexError(f"index {control[INDEX]} is out of range (gather, pick, slice_rows or a target)")
 
 
 def _in_turn(works: Sequence[Callable[[], Any]]) -> None:

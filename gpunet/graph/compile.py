@@ -102,12 +102,15 @@ class Compiled:
             device.check_host(getattr(self.fn, "__name__", type(self.fn).__name__))
         return Tensor(device.upload(array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array), device)
 
-    def run(self, steps: int) -> int:
-        """Call a function without arguments `steps` times; how many were done before a watched value was not finite."""
+    def run(self, steps: int, by: Callable[[Program, int], int] = Program.run) -> int:
+        """Call a function without arguments `steps` times; how many were done before a watched value was not finite.
+
+        by: what runs the program.
+        """
         with self._turn:
             program = self._program_or_reason(())
             if program is not None:
-                return program.run(steps)
+                return by(program, steps)
         for _ in range(steps):
             self.fn()
         return steps

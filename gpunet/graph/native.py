@@ -69,11 +69,11 @@ class NativeProgram(Program):
         try:
             made = self.native.step(args, facts)
         except BaseException as error:
-            self._count(1)
+            self.count(1)
             raise as_found(error) from None
         if made is None:
             return None
-        self._count(made[0])
+        self.count(made[0])
         return tuple([Tensor(out, self.device) for out in made[1:]])
 
     def profile(self, steps: int) -> list[tuple[str, float]]:

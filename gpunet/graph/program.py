@@ -148,12 +148,13 @@ class Program:
         try:
             done = self._execute(steps)
         except BaseException as error:
-            self._count(steps)  # as far as anybody knows
+            self.count(steps)  # as far as anybody knows
             raise as_found(error) from None
-        self._count(done)
+        self.count(done)
         return done
 
-    def _count(self, steps: int) -> None:
+    def count(self, steps: int) -> None:
+        """So many steps have been done: what they wrote is not what it was."""
         for version in self._versions:
             version.count += steps
 

@@ -23,6 +23,7 @@ from ..devices import device as open_device
 from ..engine import Tensor, grad, mode, no_grad, tensor
 from ..errors import ConfigError, DivergedError, OutOfMemoryError, ShapeError
 from ..graph.compile import Compiled
+from ..graph.program import Program
 from ..nn import BatchNorm1d, Dropout, Module
 from ..optim.optimizer import ScheduleLike
 from . import checkpoint as checkpoints
@@ -100,6 +101,7 @@ class Trainer:
         self.epoch = self.step = self.epochs = self.total_steps = 0
         self.speed = 0.0
         self.whole = True  # whether no step is half done, so that the state can be saved
+        self.runner: Callable[[Program, int], int] = Program.run  # of the compiled steps
         self.compiles = compile and (self.device.kind == "cpu" or self.device.captures)
         self._stop = ""
         self._best: BestWeights | None = None
@@ -376,7 +378,7 @@ class Trainer:
             self._step(data, size)
 
         program = self._programs.setdefault(size, Compiled(training_step))
-        done = program.run(steps)
+        done = program.run(steps, self.runner)
         if program.eagerly:  # said once, and those steps have counted themselves
             self.compiles = False
             return
