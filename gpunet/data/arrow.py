@@ -100,24 +100,22 @@ def numbers(column: Any) -> npt.NDArray[np.float64]:
     if column.num_chunks == 1 and not column.null_count and column.type == "double":
         return values(column.chunk(0))[0]
     out = np.empty(len(column))
-    fill(out, column)
+    for _ in filling(out, column):
+        pass
     return out
 
 
-def fill(out: npt.NDArray[np.float64], column: Any) -> bool:
-    """Writes a column of numbers into `out`, NaN for null; whether there was no other NaN."""
-    at, plain = 0, True
+def filling(out: npt.NDArray[np.float64], column: Any) -> Iterator[tuple[npt.NDArray[np.float64], int]]:
+    """Writes a column of numbers into `out`, NaN for null; after each piece gives it, and how many nulls it had."""
+    at = 0
     for chunk in filter(len, column.chunks):
         part, null = values(chunk)
         here = out[at : at + len(part)]
         here[:] = part
         if null is not None:
             here[null] = np.nan
-            plain &= np.count_nonzero(np.isnan(here)) == chunk.null_count
-        else:
-            plain &= not np.isnan(here.min())
+        yield here, chunk.null_count
         at += len(part)
-    return plain
 
 
 def values(array: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
@@ -158,14 +156,13 @@ def codes(column: Any) -> tuple[list[str], npt.NDArray[np.int64]]:
     return [*distinct, ""], whole
 
 
-def longest(column: Any) -> int:
-    """The bytes of the longest text of a column."""
-    most = 0
-    for chunk in column.chunks:
-        if len(chunk):
-            ends = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-            most = max(most, int(np.diff(ends).max()))
-    return most
+def has_longer(column: Any, size: int) -> bool:
+    """Whether a column of texts has one of more bytes."""
+    for chunk in filter(len, column.chunks):
+        ends = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        if ends[-1] - ends[0] > size and np.diff(ends).max() > size:
+            return True
+    return False
 
 
 def _place(array: Any) -> tuple[Any, ...]:
