@@ -978,6 +978,12 @@ def test_the_digits_are_small_and_attributed() -> None:
 
 
 @needs_pyarrow
+def test_large_numbers_and_infinity_are_read_in_silence(tmp_path: Path) -> None:
+    path = put(tmp_path, "n\n" + "1e300\n-1e308\ninf\n-inf\n" * 100)
+    assert np.array_equal(read_csv(path, engine="pyarrow")["n"].values, [1e300, -1e308, np.inf, -np.inf] * 100)
+
+
+@needs_pyarrow
 def test_reading_a_large_file_does_not_import_pandas(tmp_path: Path) -> None:
     """It takes half a second, and pyarrow does so on its own way to NumPy."""
     path = put(tmp_path, "n,t,m\n" + "1.5,x,\n2,y,3\n" * 200_000)

@@ -7,6 +7,8 @@ import datetime
 import gzip
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,38 @@ def test_arrow_files_are_typed_by_the_one_rule(tmp_path: Path, name: str) -> Non
     (tmp_path / "no_suffix").write_bytes((tmp_path / name).read_bytes())
     if name != "t.arrows":
         assert seen(read(tmp_path / "no_suffix").x) == EXPECTED
+
+
+TIMES = {
+    "s": (pa.timestamp("s"), [0, None, -1], ["1970-01-01 00:00:00", None, "1969-12-31 23:59:59"]),
+    "ms": (pa.timestamp("ms", "UTC"), [0, 1, None], ["1970-01-01 00:00:00+00:00", "1970-01-01 00:00:00.001000+00:00", None]),
+    "us": (pa.timestamp("us", "+01:30"), [0, 1, None], ["1970-01-01 01:30:00+01:30", "1970-01-01 01:30:00.000001+01:30", None]),
+    "ns": (pa.timestamp("ns"), [1500, None, -1], ["1970-01-01 00:00:00.000001500", None, "1969-12-31 23:59:59.999999999"]),
+    "time": (pa.time64("ns"), [0, 1_500_000, 1], ["00:00:00", "00:00:00.001500", "00:00:00.000000001"]),
+    "day": (pa.date64(), [0, None, -86_400_000], ["1970-01-01", None, "1969-12-31"]),
+    "took": (pa.duration("ms"), [0, 1500, None], [0.0, 1.5, None]),
+}
+
+
+def test_times_are_the_text_they_print_as_and_pandas_is_not_asked(tmp_path: Path) -> None:
+    """pyarrow would import it on the way to Python or NumPy, which takes half a second, and then print other text."""
+    frame = pa.table({name: pa.array(ticks, pa.int64()).cast(kind) for name, (kind, ticks, _) in TIMES.items()})
+    words = pa.table({"word": ["a", None, "a"], "kind": pa.array(["x", "y", None]).dictionary_encode(), "on": [True, None, False]})
+    for name in words.column_names:
+        frame = frame.append_column(name, words[name])
+    expected = {name: values for name, (_, _, values) in TIMES.items()}
+    expected |= {"word": ["a", None, "a"], "kind": ["x", "y", None], "on": ["True", None, "False"]}
+    code = (
+        "import json, sys; from gpunet.data import read\n"
+        "print(json.dumps({c.name: [None if m else v for v, m in zip(c.values.tolist(), c.missing)]\n"
+        "for c in read(sys.argv[1]).x.columns}))\n"
+        "print('pandas' in sys.modules)"
+    )
+    for name in ("t.parquet", "t.arrow"):
+        path = write(frame, tmp_path / name)
+        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+        values, imported = done.stdout.splitlines()
+        assert json.loads(values) == expected and imported == "False"
 
 
 def test_numbers_of_every_width_and_what_is_no_cell(tmp_path: Path) -> None:

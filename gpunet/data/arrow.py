@@ -21,6 +21,7 @@ from ..errors import ConfigError, DataError, FormatError
 from .files import check_fits, existing
 from .table import Column, Table
 
+SECOND, DAY = 10**9, 86_400 * 10**9  # nanoseconds
 TICKS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}  # in a second
 PARQUET, ARROW, FEATHER = b"PAR1", b"ARROW1", b"FEA1"
 
@@ -81,8 +82,10 @@ def _column(path: object, name: str, column: Any, coded: bool) -> Column:
         return (Column.from_codes if coded else Column.categories)(name, *codes(column))
     if _is_text(kind):
         return Column.from_codes(name, *codes(column))
-    if types.is_boolean(kind) or types.is_temporal(kind):
-        return Column.from_values(name, _plain(column))
+    if types.is_boolean(kind):
+        return Column.from_values(name, column.to_pylist())
+    if types.is_timestamp(kind) or types.is_date(kind) or types.is_time(kind):
+        return Column.from_values(name, _as_printed(column))
     raise DataError(f'{path}: column "{name}" holds {kind}; numbers, text, booleans and dates are taken')
 
 
@@ -97,24 +100,22 @@ def numbers(column: Any) -> npt.NDArray[np.float64]:
     if column.num_chunks == 1 and not column.null_count and column.type == "double":
         return values(column.chunk(0))[0]
     out = np.empty(len(column))
-    fill(out, column)
+    for _ in filling(out, column):
+        pass
     return out
 
 
-def fill(out: npt.NDArray[np.float64], column: Any) -> bool:
-    """Writes a column of numbers into `out`, NaN for null; whether there was no other NaN."""
-    at, plain = 0, True
+def filling(out: npt.NDArray[np.float64], column: Any) -> Iterator[tuple[npt.NDArray[np.float64], int]]:
+    """Writes a column of numbers into `out`, NaN for null; after each piece gives it, and how many nulls it had."""
+    at = 0
     for chunk in filter(len, column.chunks):
         part, null = values(chunk)
         here = out[at : at + len(part)]
         here[:] = part
         if null is not None:
             here[null] = np.nan
-            plain &= np.count_nonzero(np.isnan(here)) == chunk.null_count
-        else:
-            plain &= not np.isnan(here.min())
+        yield here, chunk.null_count
         at += len(part)
-    return plain
 
 
 def values(array: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
@@ -155,14 +156,13 @@ def codes(column: Any) -> tuple[list[str], npt.NDArray[np.int64]]:
     return [*distinct, ""], whole
 
 
-def longest(column: Any) -> int:
-    """The bytes of the longest text of a column."""
-    most = 0
-    for chunk in column.chunks:
-        if len(chunk):
-            ends = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-            most = max(most, int(np.diff(ends).max()))
-    return most
+def has_longer(column: Any, size: int) -> bool:
+    """Whether a column of texts has one of more bytes."""
+    for chunk in filter(len, column.chunks):
+        ends = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        if ends[-1] - ends[0] > size and np.diff(ends).max() > size:
+            return True
+    return False
 
 
 def _place(array: Any) -> tuple[Any, ...]:
@@ -170,31 +170,32 @@ def _place(array: Any) -> tuple[Any, ...]:
     return (array.offset, len(array), *(buffer and buffer.address for buffer in array.buffers()))
 
 
-def _plain(column: Any) -> list[Any]:
-    """Booleans, dates and times as Python has them; where pyarrow would ask pandas (billionths of a second), their text."""
-    if getattr(column.type, "unit", "") != "ns":
-        found: list[Any] = column.to_pylist()
-        return found
+def _as_printed(column: Any) -> list[str | None]:
+    """Dates and times as Python prints them, or with nine digits where six are not enough; None for null."""
     import pyarrow
 
-    zone = getattr(column.type, "tz", None)
+    kind = column.type
+    is_date, is_time = pyarrow.types.is_date(kind), pyarrow.types.is_time(kind)
+    tick = DAY if pyarrow.types.is_date32(kind) else SECOND // int(TICKS["ms" if is_date else kind.unit])
+    zone = getattr(kind, "tz", None)
     place = pyarrow.lib.string_to_tzinfo(zone) if zone else None
-    is_time = pyarrow.types.is_time(column.type)
     out: list[str | None] = []
-    for ticks, null in map(values, column.chunks):
+    for ticks, null in map(values, filter(len, column.chunks)):
         blank = np.zeros(len(ticks), np.bool_) if null is None else null
-        out += [None if gone else _when(int(n), place, is_time) for n, gone in zip(ticks, blank, strict=True)]
+        for n, gone in zip(ticks.tolist(), blank.tolist(), strict=True):
+            out.append(None if gone else _moment(int(n) * tick, place, is_date, is_time))
     return out
 
 
-def _when(nanoseconds: int, zone: datetime.tzinfo | None, is_time: bool) -> str:
-    """As Python prints a date and time, or a time of the day; with nine digits where six are not enough."""
+def _moment(nanoseconds: int, zone: datetime.tzinfo | None, is_date: bool, is_time: bool) -> str:
     when = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc) + datetime.timedelta(microseconds=nanoseconds // 1000)
+    if is_date:
+        return str(when.date())
     here: Any = when.time() if is_time else when.astimezone(zone) if zone else when.replace(tzinfo=None)
     if nanoseconds % 1000 == 0:
         return str(here)
     whole, seconds = str(here.replace(microsecond=0)), 8 if is_time else 19  # letters up to the seconds
-    return f"{whole[:seconds]}.{nanoseconds % 10**9:09}{whole[seconds:]}"
+    return f"{whole[:seconds]}.{nanoseconds % SECOND:09}{whole[seconds:]}"
 
 
 @contextmanager

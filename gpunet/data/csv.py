@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ..errors import ConfigError, DataError, FormatError, ShapeError
 from . import files
-from .arrow import codes, fill, longest
+from .arrow import codes, filling, has_longer
 from .files import check_fits, existing, is_packed, read_bytes
 from .sniff import SAMPLE_BYTES, Layout, find_layout, is_blank, records
 from .table import MISSING, Column, Table, default_names, texts_of
@@ -253,7 +253,7 @@ def _arrow_columns(pyarrow: Any, file: BinaryIO, begin: int, layout: Layout) -> 
                 return None
             texts.add(int(odd[1]))
             continue
-        if any(longest(table.column(i)) > csv.field_size_limit() for i in texts):
+        if any(has_longer(table.column(i), csv.field_size_limit()) for i in texts):
             return None
         numbers, odd_numbers = _numbers(pyarrow, table, [i for i in range(layout.width) if i not in texts])
         if not odd_numbers:
@@ -291,8 +291,17 @@ def _numbers(pyarrow: Any, table: Any, places: list[int]) -> tuple[dict[int, npt
     memory = np.frombuffer(pyarrow.allocate_buffer(max(1, 8 * size)), np.uint8)[: 8 * size].view(np.float64)
     columns = dict(zip(places, memory.reshape(len(places), table.num_rows), strict=True))
     with ThreadPoolExecutor(pyarrow.cpu_count()) as pool:
-        plain = list(pool.map(fill, columns.values(), map(table.column, places)))
-    return columns, {place for place, is_plain in zip(places, plain, strict=True) if not is_plain}
+        odd = list(pool.map(_fill, columns.values(), map(table.column, places)))
+    return columns, {place for place, is_odd in zip(places, odd, strict=True) if is_odd}
+
+
+def _fill(out: npt.NDArray[np.float64], column: Any) -> bool:
+    """Writes the column into `out`, and says whether there is a NaN in it that is no null."""
+    with np.errstate(over="ignore"):  # squares of large numbers, among which NaN stays NaN
+        return any(
+            np.count_nonzero(np.isnan(part)) > nulls if nulls else np.isnan(np.dot(part, part))
+            for part, nulls in filling(out, column)
+        )
 
 
 def _texts(column: Any) -> Coded:
