@@ -186,34 +186,38 @@ struct TargetsInRange {
   }
 };
 
-py::object cross_entropy(const Array& out, const Array& z, const Array& t, double smoothing) {
+py::object cross_entropy(const Array& loss, const Array& z, const Array& t, double smoothing) {
   const char* name = "softmax_cross_entropy";
-  if (!usable({&out}, {&z}) || !t.indexes() || z.rank != 2 || out.rank != 1) return declined();
-  if (!overlap_allowed({&out}, {&z, &t})) return declined();
+  if (!usable({&loss}, {&z}) || !t.indexes() || z.rank != 2 || loss.rank != 1) return declined();
+  if (!overlap_allowed({&loss}, {&z, &t})) return declined();
   const auto rows = z.shape[0], cols = z.shape[1];
-  if (!t.is({rows}) || !out.is({rows})) shape_error(name, {{"out", &out}, {"z", &z}, {"t", &t}});
+  if (!t.is({rows}) || !loss.is({rows})) shape_error(name, {{"out", &loss}, {"z", &z}, {"t", &t}});
   const Index target{t.data, t.type == Type::int64};
-  by_type(out.type, [&](auto zero) {
+  by_type(loss.type, [&](auto zero) {
     using T = decltype(zero);
-    launch(table<T>().cross_entropy, {out.as<T>(), {}, z.as<T>(), target, rows, cols, smoothing},
+    launch(table<T>().cross_entropy, {loss.as<T>(), nullptr, {}, z.as<T>(), target, rows, cols, smoothing},
            kCostly * z.size, TargetsInRange{name, rows});
   });
   return done();
 }
 
-py::object cross_entropy_vjp(const Array& out, const Array& g, const Array& z, const Array& t, double smoothing) {
-  const char* name = "softmax_cross_entropy_vjp";
+// With the loss where it is asked for.
+py::object cross_entropy_vjp(
+    const Array* loss, const Array& out, const Array& g, const Array& z, const Array& t, double smoothing) {
+  const char* name = loss ? "softmax_cross_entropy" : "softmax_cross_entropy_vjp";
   if (!usable({&out}, {&g, &z}, {&g}) || !t.indexes() || z.rank != 2 || g.rank != 1) return declined();
   const bool one = g.strides[0] == 0;  // broadcast, as the gradient of a mean is
   if (!one && !g.contiguous) return declined();
   if (!overlap_allowed({&out}, {&g, &z, &t}, {&z})) return declined();
+  if (loss && (!usable({loss}, {&z}) || !overlap_allowed({loss}, {&g, &z, &t, &out}))) return declined();
   const auto rows = z.shape[0], cols = z.shape[1];
-  if (!t.is({rows}) || !g.is({rows}) || !out.same_shape(z))
+  if (!t.is({rows}) || !g.is({rows}) || !out.same_shape(z) || (loss && !loss->is({rows})))
     shape_error(name, {{"out", &out}, {"g", &g}, {"z", &z}, {"t", &t}});
   const Index target{t.data, t.type == Type::int64};
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
-    launch(table<T>().cross_entropy_vjp, {out.as<T>(), {g.as<T>(), 1, one}, z.as<T>(), target, rows, cols, smoothing},
+    launch(loss ? table<T>().cross_entropy_both : table<T>().cross_entropy_vjp,
+           {loss ? loss->as<T>() : nullptr, out.as<T>(), {g.as<T>(), 1, one}, z.as<T>(), target, rows, cols, smoothing},
            kCostly * z.size, TargetsInRange{name, rows});
   });
   return done();
@@ -263,9 +267,15 @@ void bind_kernels(py::module_& m) {
         arg("out"), arg("z"), arg("t"), kw_only(), arg("smoothing"));
   m.def("softmax_cross_entropy_vjp",
         [](handle out, handle g, handle z, handle t, double smoothing) {
-          return cross_entropy_vjp(out, g, z, t, smoothing);
+          return cross_entropy_vjp(nullptr, out, g, z, t, smoothing);
         },
         arg("out"), arg("g"), arg("z"), arg("t"), kw_only(), arg("smoothing"));
+  m.def("softmax_cross_entropy_both",
+        [](handle value, handle out, handle g, handle z, handle t, double smoothing) {
+          const Array loss(value);
+          return cross_entropy_vjp(&loss, out, g, z, t, smoothing);
+        },
+        arg("value"), arg("out"), arg("g"), arg("z"), arg("t"), kw_only(), arg("smoothing"));
 }
 
 }  // namespace gpunet

@@ -105,8 +105,9 @@ template <class T> struct Softmax { T* out; const T* z; long rows, cols; bool lo
 
 // Label smoothing e: the target distribution is (1 - e) at the target and e / cols everywhere.
 template <class T> struct CrossEntropy {
-  T* out;        // losses [rows], or in the vjp [rows, cols]
-  Operand<T> g;  // one for each row, or one for all of them, in the vjp
+  T* loss;       // [rows]
+  T* slope;      // [rows, cols]
+  Operand<T> g;  // of the slope: one for each row, or one for all of them
   const T* z;    // [rows, cols]
   Index target;  // [rows], in range: whoever calls has looked
   long rows, cols;
@@ -182,7 +183,7 @@ template <class T> struct Table {
   Kernel<Product<T>> product;
   Kernel<Layers<T>> layers;
   Kernel<Softmax<T>> softmax;
-  Kernel<CrossEntropy<T>> cross_entropy, cross_entropy_vjp;
+  Kernel<CrossEntropy<T>> cross_entropy, cross_entropy_vjp, cross_entropy_both;
   Kernel<Dropout<T>> dropout;
   Kernel<ScatterAdd<T>> scatter_add;
   Kernel<Update<T, SgdRule>> sgd;

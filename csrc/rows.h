@@ -95,16 +95,24 @@ template <class T> void scatter_add(const ScatterAdd<T>& a, Part part) {
   }
 }
 
-// The random words of kDrawn elements from `first` on, in order: a vector of Philox blocks, whose words come one vector
-// each and are laid side by side. An element is kept if (word >> 8) 2^-24, as in rng.py, is at least the rate.
+// The random words of kDrawn elements, in order: a vector of Philox blocks, whose words come one vector each and are laid
+// side by side. An element is kept if (word >> 8) 2^-24, as in rng.py, is at least the rate.
 constexpr int kBlocks = kBytes / 8, kDrawn = 4 * kBlocks;
-HD void draw(long first, unsigned long long seed, unsigned stream, unsigned step, unsigned* words) {
-  VecU64 block, left, right;
-  for (int i = 0; i < kBlocks; ++i) {
-    block[i] = static_cast<unsigned long long>(first / 4 + i);
-    left[i] = static_cast<unsigned long long>(i % 2 * kBlocks + i / 2), right[i] = left[i] + kBlocks / 2;
+
+// The next blocks, and the order in which their words lie: made once, for what is set lane by lane goes through memory.
+struct Blocks {
+  VecU64 number, left, right;
+  HD explicit Blocks(long first) {
+    for (int i = 0; i < kBlocks; ++i) {
+      number[i] = static_cast<unsigned long long>(first / 4 + i);
+      left[i] = static_cast<unsigned long long>(i % 2 * kBlocks + i / 2), right[i] = left[i] + kBlocks / 2;
+    }
   }
-  const Words<VecU64> w = philox(block, seed, stream, step);
+};
+
+HD void draw(Blocks& b, unsigned long long seed, unsigned stream, unsigned step, unsigned* words) {
+  const Words<VecU64> w = philox(b.number, seed, stream, step);
+  b.number += static_cast<unsigned long long>(kBlocks);
   const VecU64 even = w.w0 | w.w1 << 32, odd = w.w2 | w.w3 << 32;
 #if defined(__clang__)
   for (int i = 0; i < kBlocks; ++i) {
@@ -112,15 +120,17 @@ HD void draw(long first, unsigned long long seed, unsigned stream, unsigned step
     __builtin_memcpy(words + 4 * i, pair, 16);
   }
 #else
-  const VecU64 both[2] = {__builtin_shuffle(even, odd, left), __builtin_shuffle(even, odd, right)};
+  const VecU64 both[2] = {__builtin_shuffle(even, odd, b.left), __builtin_shuffle(even, odd, b.right)};
   __builtin_memcpy(words, both, sizeof both);
 #endif
 }
 
-template <class T> HD void keep(T* out, const T* x, const unsigned* words, int n, unsigned least_kept, T scale) {
-  T kept[kDrawn];  // out may be x, of which a compiler would be afraid
-  for (int i = 0; i < n; ++i) kept[i] = words[i] >> 8 >= least_kept ? x[i] * scale : T(0);
-  __builtin_memcpy(out, kept, static_cast<unsigned long>(n) * sizeof(T));
+// A vector at a time, which is loaded before out is written: out may be x.
+template <class T> HD void keep(T* out, const T* x, const unsigned* words, unsigned least_kept, T scale) {
+  Vec<T> v, kept;
+  __builtin_memcpy(&v, x, sizeof v);
+  for (int i = 0; i < kLanes<T>; ++i) kept[i] = words[i] >> 8 >= least_kept ? v[i] * scale : T(0);
+  __builtin_memcpy(out, &kept, sizeof kept);
 }
 
 template <class T> void dropout(const Dropout<T>& d, Part part) {
@@ -129,14 +139,17 @@ template <class T> void dropout(const Dropout<T>& d, Part part) {
   const unsigned least_kept = unsigned(level) + (float(unsigned(level)) < level);
   const T scale = T(1 / (1 - d.rate));
   unsigned words[kDrawn];
+  Blocks blocks(s.begin);
   long first = s.begin;
   for (; first + kDrawn <= s.end; first += kDrawn) {
-    draw(first, d.seed, d.stream, d.step, words);
-    keep(d.out + first, d.x + first, words, kDrawn, least_kept, scale);
+    draw(blocks, d.seed, d.stream, d.step, words);
+    for (int i = 0; i < kDrawn; i += kLanes<T>)
+      keep(d.out + first + i, d.x + first + i, words + i, least_kept, scale);
   }
   if (first == s.end) return;
-  draw(first, d.seed, d.stream, d.step, words);
-  keep(d.out + first, d.x + first, words, int(s.end - first), least_kept, scale);
+  draw(blocks, d.seed, d.stream, d.step, words);
+  for (int i = 0; first + i < s.end; ++i)
+    d.out[first + i] = words[i] >> 8 >= least_kept ? d.x[first + i] * scale : T(0);
 }
 
 }  // namespace

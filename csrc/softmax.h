@@ -92,65 +92,58 @@ template <class T, class F> HD void each_vector_of_rows(Span rows, F f) {
     f(i, int(rows.end - i < kLanes<T> ? rows.end - i : kLanes<T>));
 }
 
-// lse - (1 - e) z[t] - e mean(z), a vector of rows at a time so that they share one logarithm. Each term is taken
-// relative to the row's largest, so that large logits do not swallow the loss.
-template <class T> void cross_entropy(const CrossEntropy<T>& c, Part part) {
+// A row's exponentials, which lie in `out`, become g (softmax(z) - target distribution).
+template <class T> void finish_slope(T* out, T g, T total, long target, long cols, T e) {
+  const T floor = e / T(cols), one = out[target] / total;
+  map(out, out, {0, cols}, [=](Vec<T> v) { return g * (v / total - floor); });
+  out[target] = g * (one - floor - (1 - e));
+}
+
+template <class T> void finish_slope(Columns<T>& columns, const CrossEntropy<T>& c, Vec<T> total, long first, int n) {
+  constexpr int L = kLanes<T>;
+  const T e = T(c.smoothing), floor = e / T(c.cols);
+  T target[L];
+  for (int q = 0; q < L; ++q) target[q] = q < n ? T(c.target[first + q]) : T(-1);
+  const Vec<T> g = c.g.one ? all<Vec<T>>(*c.g.data) : First{n}.load(c.g.data + first);
+  const Vec<T> one = all<Vec<T>>(1 - e), each_target = load(target);
+  for (long j = 0; j < c.cols; ++j)
+    columns.column[j] =
+        g * (columns.column[j] / total - floor - (each_target == all<Vec<T>>(T(j)) ? one : Vec<T>{}));
+  columns.store_rows(c.slope + first * c.cols, n);
+}
+
+// The loss, lse - (1 - e) z[t] - e mean(z), and its gradient, g (softmax(z) - target distribution), which may lie over z;
+// either or both. A vector of rows at a time, so that they share one logarithm. Each term of the loss is taken relative to
+// the row's largest, so that large logits do not swallow it.
+template <class T, bool kLoss, bool kSlope> void cross_entropy(const CrossEntropy<T>& c, Part part) {
   constexpr int L = kLanes<T>;
   const T e = T(c.smoothing);
   each_vector_of_rows<T>(share<T>(c.rows, part), [&](long first, int n) {
     T top[L], total[L], mean[L], right[L];
     const T* z = c.z + first * c.cols;
-    for (int q = 0; q < L; ++q) right[q] = q < n ? z[q * c.cols + c.target[first + q]] : T(0);
+    if (kLoss)
+      for (int q = 0; q < L; ++q) right[q] = q < n ? z[q * c.cols + c.target[first + q]] : T(0);
     if (c.cols <= L) {
       Columns<T> columns(z, n, c.cols);
       const Vec<T> largest = columns.largest();
-      store(top, largest);
-      if (e != 0) store(mean, columns.mean());
-      store(total, columns.exp_sum(largest));
+      if (kLoss && e != 0) store(mean, columns.mean());
+      const Vec<T> sum = columns.exp_sum(largest);
+      store(top, largest), store(total, sum);
+      if (kSlope) finish_slope(columns, c, sum, first, n);
     } else {
       for (int q = 0; q < L; ++q) top[q] = mean[q] = 0, total[q] = 1;
       for (int q = 0; q < n; ++q, z += c.cols) {
-        top[q] = row_largest(z, c.cols), total[q] = row_exp_sum<T>(z, top[q], c.cols, nullptr);
-        if (e != 0) mean[q] = row_sum(z, c.cols) / T(c.cols);
+        T* slope = kSlope ? c.slope + (first + q) * c.cols : nullptr;
+        if (kLoss && e != 0) mean[q] = row_sum(z, c.cols) / T(c.cols);
+        top[q] = row_largest(z, c.cols), total[q] = row_exp_sum(z, top[q], c.cols, slope);
+        if (kSlope) finish_slope(slope, c.g.data[c.g.one ? 0 : first + q], total[q], c.target[first + q], c.cols, e);
       }
     }
+    if (!kLoss) return;
     Vec<T> loss = log(load(total)) + (1 - e) * (load(top) - load(right));
     if (e != 0) loss += e * (load(top) - load(mean));
-    if (n == L) store(c.out + first, loss);
-    else store_first(c.out + first, loss, n);
-  });
-}
-
-template <class T> void cross_entropy_vjp_row(const CrossEntropy<T>& c, long i) {
-  const T e = T(c.smoothing), floor = e / T(c.cols);
-  const T* z = c.z + i * c.cols;
-  T* out = c.out + i * c.cols;
-  const T g = c.g.data[c.g.one ? 0 : i], total = row_exp_sum(z, row_largest(z, c.cols), c.cols, out);
-  const T one = out[c.target[i]] / total;
-  map(out, out, {0, c.cols}, [=](Vec<T> v) { return g * (v / total - floor); });
-  out[c.target[i]] = g * (one - floor - (1 - e));
-}
-
-// g (softmax(z) - target distribution); out may be z.
-template <class T> void cross_entropy_vjp(const CrossEntropy<T>& c, Part part) {
-  constexpr int L = kLanes<T>;
-  const Span rows = share(c.rows, 1, part);
-  if (c.cols > L) {
-    for (long i = rows.begin; i < rows.end; ++i) cross_entropy_vjp_row(c, i);
-    return;
-  }
-  const T e = T(c.smoothing), floor = e / T(c.cols);
-  each_vector_of_rows<T>(rows, [&](long first, int n) {
-    T target[L];
-    for (int q = 0; q < L; ++q) target[q] = q < n ? T(c.target[first + q]) : T(-1);
-    Columns<T> columns(c.z + first * c.cols, n, c.cols);
-    const Vec<T> total = columns.exp_sum(columns.largest());
-    const Vec<T> g = c.g.one ? all<Vec<T>>(*c.g.data) : First{n}.load(c.g.data + first);
-    const Vec<T> one = all<Vec<T>>(1 - e), each_target = load(target);
-    for (long j = 0; j < c.cols; ++j)
-      columns.column[j] =
-          g * (columns.column[j] / total - floor - (each_target == all<Vec<T>>(T(j)) ? one : Vec<T>{}));
-    columns.store_rows(c.out + first * c.cols, n);
+    if (n == L) store(c.loss + first, loss);
+    else store_first(c.loss + first, loss, n);
   });
 }
 

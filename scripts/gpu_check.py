@@ -157,7 +157,8 @@ def time_step(device: Device, widths: tuple[int, ...], batch: int, *, steps: int
 
 def tests() -> dict[str, Any]:
     """All of them, the rows of the CUDA device among them."""
-    shared = ["-n", str(min(8, os.cpu_count() or 1)), "-p", "no:benchmark"] if importlib.util.find_spec("xdist") else []
+    workers = ["-n", str(min(13, os.cpu_count() or 1)), "--dist", "worksteal", "-p", "no:benchmark"]
+    shared = workers if importlib.util.find_spec("xdist") else []
     return run([sys.executable, "-m", "pytest", "-q", "-rs", *shared, str(ROOT / "tests")])
 
 

@@ -58,6 +58,19 @@ def test_arrays_are_as_good_as_tensors(executor: str) -> None:
     assert [traces(run) for run in runs] == [1, 1, 1, 1]
 
 
+def test_float64_arrays_are_cast_and_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy's own floats are what most callers have: only the first call looks a program up."""
+    run = training("auto")[2]
+    first = run(X.astype(np.float64), Y).item()
+    if run.program(tensor(X), tensor(Y)).at_once((X, Y)) is None:
+        pytest.skip("the C++ kernels are not built: Python looks a program up each time")
+    monkeypatch.setattr(Compiled, "_looked_up", None)
+    assert run(X.astype(np.float64), Y).item() < first
+    monkeypatch.undo()
+    with pytest.raises(DTypeError, match="mixed"):  # a Tensor of them is meant so
+        run(tensor(X.astype(np.float64)), Y)
+
+
 def test_numbers_and_lists_and_other_dtypes(executor: str) -> None:
     double = compile(lambda x: x * 2.0, executor=executor)
     assert double(1.5).dtype == np.float32 and double([1.5, 2.5]).tolist() == [3.0, 5.0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fibers
@@ -99,6 +100,24 @@ def test_digits_train_as_on_the_cpu(cuda: Any, net: str, monkeypatch: pytest.Mon
     assert len(seen.losses) == FIRST
     np.testing.assert_allclose(seen.losses, expected.losses, rtol=1e-5)
     assert all(isinstance(p, CapturedProgram) for p in programs(trained)) and trained.compiles
+
+
+def test_threads_take_turns_on_a_device(cuda: Any) -> None:
+    """Nets trained at once are those trained alone, each in its own precision, and eager ops between them are right."""
+    how: list[dict[str, Any]] = [{"activation": "relu"}, {"activation": "gelu", "dropout": 0.2}, {"precision": "tf32"}]
+    alone = [weights(train(cuda, rows=160, epochs=3, **h)) for h in how]
+    x = np.random.default_rng(0).normal(size=(64, 33)).astype(np.float32)
+
+    def eager(_: int) -> Any:
+        return [ops.sum(ops.exp(tensor(x, device=cuda)), axis=0).numpy() for _ in range(20)]
+
+    with ThreadPoolExecutor(6) as pool:
+        trained = [pool.submit(train, cuda, rows=160, epochs=3, **h) for h in how]
+        sums = [row for found in pool.map(eager, range(3)) for row in found]
+        together = [weights(t.result()) for t in trained]
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert all(np.array_equal(sums[0], row) for row in sums)
+    np.testing.assert_allclose(sums[0], np.exp(x).sum(axis=0), rtol=1e-6)
 
 
 def test_a_whole_step_of_an_ordinary_net_is_one_graph(cuda: Any) -> None:
@@ -588,7 +607,7 @@ def test_a_precision_is_that_of_all_products(precision: str, compute: int) -> No
     trainer.evaluate((np.zeros((5, 64), np.float32), np.zeros(5, np.int64)))
     told = [t["compute"] for t in cuda.products._library.things.values() if t["kind"] == "MatmulDesc"]
     assert set(told) == {compute}
-    assert cuda.products.precision == "float32", "what others compute on this device stays as it was"
+    assert cuda.products.how.precision == "float32", "what others compute on this device stays as it was"
 
 
 def test_precisions_that_a_device_does_not_have() -> None:

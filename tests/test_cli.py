@@ -301,7 +301,7 @@ def test_models_that_are_none(shelter: Path, animals_csv: str) -> None:
             assert done.code == 3 and done.err.startswith("error: ") and name in done.err, name
     assert run("predict", shelter / "of-animals", "nowhere.csv").code == 3
     unwritable = run("predict", shelter / "of-animals", animals_csv, "-o", "nowhere/out.csv")
-    assert unwritable.code == 3 and "cannot be written" in unwritable.err
+    assert unwritable.code == 1 and "error: nowhere/out.csv: cannot be written (No such file" in unwritable.err
 
 
 # ---------------------------------------------------------------- data that cannot be used
@@ -592,3 +592,14 @@ def test_stdout_that_is_full(shelter: Path) -> None:
     ):
         err = running.communicate(timeout=30)[1]
     assert running.returncode == 1 and err == "error: stdout: No space left on device\n"
+
+
+def test_a_file_that_the_disk_has_no_room_for(shelter: Path) -> None:
+    """A limit on the size of files stands for the full disk: the write fails in the same place."""
+    resource = pytest.importorskip("resource", reason="the system has no limits on files")
+    Path("out.csv").write_text("old\n")
+    words = ("predict", shelter / "of-numbers", shelter / "numbers.csv", "-o", "out.csv")
+    with process(*words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))) as running:
+        err = running.communicate(timeout=30)[1]
+    assert running.returncode == 1 and err == "error: out.csv: cannot be written (File too large)\n"
+    assert Path("out.csv").read_text() == "old\n" and os.listdir() == ["out.csv"]

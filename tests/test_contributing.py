@@ -16,7 +16,7 @@ import gpunet
 
 HERE = Path(__file__).parent
 GUIDE = HERE.parent / "CONTRIBUTING.md"
-MOST_FILES, MOST_LINES = 4, 17  # 12 that are new, 5 that make it known
+MOST_FILES, MOST_LINES = 4, 14  # 10 that are new, 4 that make it known
 
 if not GUIDE.is_file():
     pytest.skip("CONTRIBUTING.md is not beside these tests", allow_module_level=True)

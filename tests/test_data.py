@@ -486,7 +486,7 @@ def test_write_csv(tmp_path: Path) -> None:
         write_csv(path, ["a", "b"], [[1], [1, 2]])
     with pytest.raises(ShapeError, match="1 names for 2 columns"):
         write_csv(path, ["a"], [[1], [2]])
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(OSError, match="cannot be written"):
         write_csv(tmp_path / "no" / "out.csv", ["a"], [[1]])
 
 

@@ -189,7 +189,7 @@ def test_a_copy_of_any_kind_predicts_the_same() -> None:
 def test_the_saved_file_predicts_the_same(tmp_path: Path) -> None:
     table = people()
     made = classifier(n_ensemble=2, max_iter=4).fit(table, answer(table))
-    loaded = gpunet.load(made.save(tmp_path / "people.gpunet"))
+    loaded = gpunet.load(made.save(tmp_path / "people.gpunet"), device=None)  # the one that made it
     assert np.array_equal(loaded.predict(table), made.predict(table))
     assert np.array_equal(loaded.predict_proba(table), made.predict_proba(table))
 
@@ -298,6 +298,21 @@ def test_the_user_may_say_how_a_column_is_read() -> None:
     for wanted, said in (({"zpi": "drop"}, 'Did you mean "zip"'), ({"zip": "text"}, "numeric, categorical, drop")):
         with pytest.raises(ConfigError, match=said):
             classifier(columns=wanted).fit(table, Y[:60])
+
+
+def test_the_user_may_keep_what_looks_like_an_identifier() -> None:
+    rows = np.random.default_rng(0).normal(size=(800, 1))
+    table = {"id": list(range(800)), "tag": [f"t{i}" for i in range(800)], "x": rows[:, 0].tolist()}
+    y = (rows[:, 0] > 0).astype(int)
+
+    def kinds(**asked: str) -> dict[str, str]:
+        made = classifier(max_iter=1, columns=asked).fit(table, y)
+        assert np.array_equal(made.predict(table), made.predict(table))
+        return {name: kind for name, kind, _ in made.columns_}
+
+    assert kinds() == {"id": "dropped", "tag": "dropped", "x": "robust"}
+    assert kinds(id="numeric", tag="categorical") == {"id": "robust", "tag": "scaled", "x": "robust"}
+    assert kinds(id="categorical") == {"id": "scaled", "tag": "dropped", "x": "robust"}
 
 
 def test_validation_rows_teach_the_encoder_nothing() -> None:

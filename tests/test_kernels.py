@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -439,8 +440,13 @@ def test_softmax_cross_entropy(shape: tuple[int, int], smoothing: float, dtype: 
     close(out, -(target * exact).sum(1), 8, around=np.abs(z).max(1, initial=1))
     assert cpu.softmax_cross_entropy_vjp(back, g, z, t, smoothing=smoothing) is None
     close(back, g[:, None] * (np.exp(exact) - target), 16, around=4 * np.abs(g[:, None]))
-    cpu.softmax_cross_entropy_vjp(z, g, z, t, smoothing=smoothing)
-    np.testing.assert_array_equal(z, back)
+    value, both = fresh(n, dtype), fresh((n, c), dtype)
+    assert cpu.softmax_cross_entropy_both(value, both, g, z, t, smoothing=smoothing) is None
+    assert np.array_equal(value, out) and np.array_equal(both, back), "both in one pass are the bits of each by itself"
+    over = z.copy()
+    cpu.softmax_cross_entropy_vjp(over, g, over, t, smoothing=smoothing)
+    cpu.softmax_cross_entropy_both(value, z, g, z, t, smoothing=smoothing)
+    assert np.array_equal(over, back) and np.array_equal(z, back) and np.array_equal(value, out)
 
 
 def test_softmax_survives_large_and_missing_numbers() -> None:
@@ -505,6 +511,7 @@ def test_rows_out_of_range_are_named() -> None:
     for kernel, ins in (
         (cpu.softmax_cross_entropy, (z,)),
         (cpu.softmax_cross_entropy_vjp, (np.zeros(3, np.float32), z)),
+        (partial(cpu.softmax_cross_entropy_both, np.zeros(3, np.float32)), (np.zeros(3, np.float32), z)),
     ):
         out = np.zeros(3 if len(ins) == 1 else (3, 4), np.float32)
         with pytest.raises(IndexError, match=r"row 2 has target 4, expected 0\.\.3 \(c = 4\)"):

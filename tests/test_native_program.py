@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
+import os
 import platform
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import fibers
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -251,19 +255,36 @@ def test_the_versions_of_pinned_memory_count_the_steps() -> None:
 # ---------------------------------------------------------------- memory
 
 
-def in_use() -> int:
-    """Bytes that C and C++ hold from malloc (glibc only)."""
-    fields = [
-        (name, ctypes.c_size_t) for name in ("arena", "ord", "smb", "hb", "hbhd", "us", "fs", "uord", "ford", "keep")
-    ]
-    kind = type("mallinfo2", (ctypes.Structure,), {"_fields_": fields})
-    mallinfo2 = ctypes.CDLL(None).mallinfo2
-    mallinfo2.restype = kind
-    info = mallinfo2()
-    return info.uord + info.hbhd
+COUNTER = """
+#include <errno.h>
+#include <stdlib.h>
+void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
+long made;
+static void count(void) { __atomic_add_fetch(&made, 1, __ATOMIC_RELAXED); }
+void *malloc(size_t n) { count(); return __libc_malloc(n); }
+void *calloc(size_t n, size_t size) { count(); return __libc_calloc(n, size); }
+void *realloc(void *p, size_t n) { count(); return __libc_realloc(p, n); }
+void *memalign(size_t a, size_t n) { count(); return __libc_memalign(a, n); }
+void *aligned_alloc(size_t a, size_t n) { return memalign(a, n); }
+int posix_memalign(void **p, size_t a, size_t n) { return (*p = memalign(a, n)) ? 0 : ENOMEM; }
+"""
+COUNTED = """
+import ctypes, numpy as np
+from test_native_program import many_steps
+made = ctypes.c_long.in_dll(ctypes.CDLL(None), "made")
+epochs = many_steps()
+epochs(2)
+before = made.value
+np.empty(100_000)
+assert made.value > before, "allocations are counted"
+before = made.value
+epochs(600)
+print(made.value - before)
+"""
 
 
-def test_a_step_allocates_nothing() -> None:
+def many_steps() -> Callable[[int], None]:
+    """Runs so many epochs of 17 steps."""
     training = Training(optimizer=OPTIMIZERS["adamw"](), norm="batch", dropout=0.2, batch=4)
     step, data = training.program, training.data
 
@@ -272,12 +293,11 @@ def test_a_step_allocates_nothing() -> None:
             data.cursor.numpy()[...] = 0
             assert step.native.run(17) == 17
 
-    epochs(2)
-    if platform.libc_ver()[0] == "glibc":
-        in_use()
-        before = in_use()
-        epochs(600)
-        assert in_use() - before < 10_000  # less than a byte a step
+    return epochs
+
+
+def test_a_step_allocates_nothing_of_python() -> None:
+    epochs = many_steps()
     tracemalloc.start()
     epochs(2)
     before = tracemalloc.get_traced_memory()[0]
@@ -285,6 +305,21 @@ def test_a_step_allocates_nothing() -> None:
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert grown < 10_000
+
+
+def test_a_step_calls_no_malloc(tmp_path: Path, threads: int) -> None:
+    """Each call of malloc and its like is counted, what is freed again too."""
+    if platform.libc_ver()[0] != "glibc" or fibers.missing():
+        pytest.skip(f"malloc is counted with glibc and a compiler: {platform.libc_ver()}, {fibers.missing()}")
+    (tmp_path / "counter.c").write_text(COUNTER)
+    counter = str(tmp_path / "counter.so")
+    c = [str(fibers.COMPILER), "-x", "c", "-O1", "-fno-builtin", "-shared", "-fPIC", str(tmp_path / "counter.c"), "-o", counter]
+    subprocess.run(c, check=True)
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    known = {**os.environ, "LD_PRELOAD": counter, "PYTHONPATH": path, "GPUNET_THREADS": str(threads)}
+    done = subprocess.run([sys.executable, "-c", COUNTED], env=known, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 60, "in 600 calls of 17 steps"
 
 
 def test_a_program_outlives_its_model() -> None:

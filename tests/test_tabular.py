@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gpunet.data import Column, Table
 from gpunet.data.sparse import Csr
+from gpunet.data.table import FEW_ROWS
 from gpunet.errors import ConfigError, DataError, DTypeError, FormatError, ShapeError
 from gpunet.tabular import (
     ArrayEncoder,
@@ -26,7 +27,6 @@ from gpunet.tabular import (
     scaling,
     target,
 )
-from gpunet.tabular import encoder as encoder_module
 
 
 def table(**cells: list[Any]) -> Table:
@@ -35,7 +35,7 @@ def table(**cells: list[Any]) -> Table:
 
 def fitted(cells: list[Any], **other: list[Any]) -> Encoder:
     """The encoder of a column x of training cells; a column of numbers beside it keeps the table from being empty."""
-    return Encoder.fit(table(x=cells, beside=list(range(len(cells))), **other))
+    return Encoder.fit(table(x=cells, beside=[i % 100 for i in range(len(cells))], **other))
 
 
 def encoded(encoder: Encoder, cells: list[Any]) -> list[list[float]]:
@@ -143,6 +143,48 @@ def test_a_useless_column_with_blanks_tells_whether_it_is_blank() -> None:
         assert kind(encoder) == "presence" and encoder.output_names[0] == "x (missing)"
         assert encoded(encoder, [None, "cabin 3", "new"]) == [[1], [0], [0]]
         assert "only whether it is blank is kept" in encoder.notes[0]
+
+
+def numbered(values: Any, **other: Any) -> Encoder:
+    """The encoder of a column x beside measured numbers."""
+    rows = len(values)
+    measured = np.random.default_rng(1).normal(size=rows)
+    return Encoder.fit(table(x=list(values), beside=measured.tolist(), **other))
+
+
+@pytest.mark.parametrize("rows", [columns.FEW_ROWS_TO_NUMBER + 1, 5000])
+def test_row_numbers_are_left_out(rows: int) -> None:
+    r = np.random.default_rng(rows)
+    for values in (np.arange(rows), 1e6 - np.arange(rows), r.permutation(rows) + 1, r.permutation(4 * rows)[:rows]):
+        encoder = numbered(values)
+        assert encoder.describe()[0] == ("x", "dropped", "left out: it numbers the rows")
+        assert encoder.notes == ['left out, it numbers the rows: "x"'] and encoder.output_names == ["beside"]
+        assert encoder.transform(table(beside=[0.5])).shape == (1, 1)  # it need not be there when predicting
+    assert numbered(np.arange(rows), y=list(range(7, rows + 7))).output_names == ["beside"]  # an index of an index
+
+
+def test_what_is_measured_is_no_row_number() -> None:
+    rows = columns.FEW_ROWS_TO_NUMBER + 1
+    r = np.random.default_rng(0)
+    kept = {
+        "few rows": np.arange(rows - 1),
+        "years": 1700 + np.arange(rows) % 325,
+        "one twice": np.r_[np.arange(rows - 1), 3],
+        "halves": np.arange(rows) / 2,
+        "one blank": np.r_[np.arange(rows - 1.0), np.nan],
+        "wide apart": r.choice(50 * rows, rows, replace=False),
+        "prices": r.integers(1000, 1000 + columns.SPARSEST * rows, rows),
+        "measured": r.normal(size=rows),
+    }
+    for what, values in kept.items():
+        assert numbered(values).output_names[0] == "x", what
+
+
+def test_row_numbers_are_kept_where_nothing_else_tells_or_they_are_ranks() -> None:
+    order = np.random.default_rng(0).permutation(1000).tolist()
+    assert Encoder.fit(table(x=list(range(1000)))).output_names == ["x"]
+    assert Encoder.fit(table(x=list(range(1000)), same=[1] * 1000)).output_names == ["x"]
+    assert numbered(range(1000), rank=order).output_names == ["x", "beside", "rank"]
 
 
 @pytest.mark.parametrize("cells", [[7] * 5, ["same"] * 5, [0.1] * 7], ids=str)
@@ -307,7 +349,7 @@ def test_any_table_becomes_finite_numbers(training: list[list[Any]], others: lis
     try:
         y = encoder.transform(as_table(others))
     except DataError as error:
-        assert "was numeric in training" in str(error)
+        assert "was numeric in training" in str(error) or ": infinite in row" in str(error)  # "INF" is a number
         return
     assert y.shape == x.shape and np.isfinite(y).all()
 
@@ -619,7 +661,7 @@ def test_few_rows_are_encoded_as_many_are(encoder_class: Any) -> None:
     cells["t"] = np.array(["u", "v", "w", "x"] * 50, object)
     made = encoder_class.fit(Table.from_frame(cells))
     whole = made.transform(Table.from_frame(cells))
-    for n in (0, 1, 7, encoder_module.FEW_ROWS):
+    for n in (0, 1, 7, FEW_ROWS):
         few = Table.from_frame({name: values[:n] for name, values in cells.items()})
         assert np.array_equal(made.transform(few), whole[:n])
     beyond = {name: values[:3].copy() for name, values in cells.items()}
@@ -633,6 +675,28 @@ def test_few_rows_are_encoded_as_many_are(encoder_class: Any) -> None:
     beyond["c3"][2] = np.inf
     with pytest.raises(DataError, match='column "c3": infinite in row 3 '):
         made.transform(Table.from_frame(beyond))
+
+
+@pytest.mark.parametrize("encoder_class", [Encoder, RobustEncoder])
+def test_a_few_rows_of_an_array_are_encoded_as_its_columns_are(encoder_class: Any) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 7)).astype(np.float32)
+    x[::9, 2], x[:, 4] = np.nan, 1
+    made = encoder_class.fit(Table.from_array(x))
+    whole = made.transform(Table.from_array(x))
+    for n in (0, 1, FEW_ROWS):
+        few, apart = Table.from_array(x[:n]), Table.from_columns(Table.from_array(x[:n]).columns)
+        assert (few.names, few.kinds, few.rows) == (apart.names, apart.kinds, apart.rows)
+        for table in (few, apart, few.take(slice(None)), few.renamed(few.names)):
+            assert np.array_equal(made.transform(table), whole[:n])
+    with pytest.raises(DataError, match='columns "column_4", .*not in this table'):
+        made.transform(Table.from_array(x[:1, :3]))
+    x[0, 3] = np.inf
+    with pytest.raises(DataError, match='column "column_4": infinite in row 1 '):
+        made.transform(Table.from_array(x[:2]))
+    given = np.zeros((2, 7))
+    table = Table.from_array(given)
+    given[:] = 1
+    assert not table.matrix(np.arange(7)).any(), "what the caller does to the array later does not change the table"
 
 
 # ---------------------------------------------------------------- dates

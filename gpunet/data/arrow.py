@@ -1,11 +1,13 @@
 """Parquet, Arrow and Feather files, read by pyarrow, as typed tables.
 
 Numbers of any width become float64; texts go by the one typing rule (`table.py`), a dictionary column stays text; booleans
-are the text True and False; dates and times are the text they print as. Lists, structs and bytes are refused.
+are the text True and False; dates and times are the text they print as, durations are seconds. Lists, structs and bytes
+are refused. Nothing here imports pandas, whatever the version of pyarrow: it takes half a second.
 """
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from ..errors import ConfigError, DataError, FormatError
 from .files import check_fits, existing
 from .table import Column, Table
 
+TICKS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}  # in a second
 PARQUET, ARROW, FEATHER = b"PAR1", b"ARROW1", b"FEA1"
 
 
@@ -72,15 +75,14 @@ def _column(path: object, name: str, column: Any, coded: bool) -> Column:
         return Column(name, "numeric", numbers(column))
     if types.is_decimal(kind):
         return Column(name, "numeric", numbers(column.cast("float64")))
+    if types.is_duration(kind):
+        return Column(name, "numeric", numbers(column) / TICKS[kind.unit])
     if types.is_dictionary(kind) and _is_text(kind.value_type):
-        distinct, codes = _codes(column)
-        if coded:
-            return Column.from_codes(name, distinct, codes)
-        return _texts(name, distinct, codes)
+        return (Column.from_codes if coded else Column.categories)(name, *codes(column))
     if _is_text(kind):
-        return Column.from_codes(name, *_codes(column.dictionary_encode()))
+        return Column.from_codes(name, *codes(column))
     if types.is_boolean(kind) or types.is_temporal(kind):
-        return Column.from_values(name, column.to_pylist())
+        return Column.from_values(name, _plain(column))
     raise DataError(f'{path}: column "{name}" holds {kind}; numbers, text, booleans and dates are taken')
 
 
@@ -92,17 +94,27 @@ def _is_text(kind: Any) -> bool:
 
 def numbers(column: Any) -> npt.NDArray[np.float64]:
     """float64 with NaN for null, of a column of integers or floats."""
-    parts = [values(chunk) for chunk in column.chunks]
-    if len(parts) == 1 and parts[0][0].dtype == np.float64 and parts[0][1] is None:
-        return parts[0][0]
-    out, at = np.empty(len(column)), 0
-    for part, null in parts:
+    if column.num_chunks == 1 and not column.null_count and column.type == "double":
+        return values(column.chunk(0))[0]
+    out = np.empty(len(column))
+    fill(out, column)
+    return out
+
+
+def fill(out: npt.NDArray[np.float64], column: Any) -> bool:
+    """Writes a column of numbers into `out`, NaN for null; whether there was no other NaN."""
+    at, plain = 0, True
+    for chunk in filter(len, column.chunks):
+        part, null = values(chunk)
         here = out[at : at + len(part)]
         here[:] = part
         if null is not None:
             here[null] = np.nan
+            plain &= np.count_nonzero(np.isnan(here)) == chunk.null_count
+        else:
+            plain &= not np.isnan(here.min())
         at += len(part)
-    return out
+    return plain
 
 
 def values(array: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
@@ -110,7 +122,7 @@ def values(array: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     if array.null_count == len(array):
         return np.zeros(len(array)), np.ones(len(array), np.bool_)
     valid, numbers = array.buffers()
-    dtype = np.dtype(array.type.to_pandas_dtype())
+    dtype = _dtype(array.type)
     found = np.frombuffer(numbers, dtype, len(array), array.offset * dtype.itemsize)
     if not array.null_count:
         return found, None
@@ -118,25 +130,71 @@ def values(array: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     return found, bits[array.offset : array.offset + len(array)] == 0
 
 
-def _codes(column: Any) -> tuple[list[str], npt.NDArray[Any]]:
-    """(distinct texts, place of each row's); missing is the empty text."""
-    whole = column.unify_dictionaries().combine_chunks()
-    whole = whole.chunk(0) if hasattr(whole, "chunk") else whole
-    distinct = [text or "" for text in whole.dictionary.to_pylist()]
-    codes, null = values(whole.indices)
-    codes = codes.astype(np.int64) if null is None else np.where(null, len(distinct), codes).astype(np.int64)
-    if len(codes) and not 0 <= codes.min() <= codes.max() <= len(distinct):  # of a damaged file
+def _dtype(kind: Any) -> np.dtype[Any]:
+    """NumPy's type of integers, floats, dates and times; `to_pandas_dtype` imports pandas in some versions."""
+    import pyarrow.types as types
+
+    letter = "f" if types.is_floating(kind) else "u" if types.is_unsigned_integer(kind) else "i"
+    return np.dtype(f"{letter}{kind.bit_width // 8}")
+
+
+def codes(column: Any) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """(distinct texts, place of each row's) of texts, or of a dictionary of them; missing is the empty text."""
+    import pyarrow.types as types
+
+    column = column if types.is_dictionary(column.type) else column.dictionary_encode()
+    if len({_place(chunk.dictionary) for chunk in column.chunks}) > 1:  # not one that all of them share
+        column = column.unify_dictionaries()
+    distinct = [text or "" for text in column.chunk(0).dictionary.to_pylist()] if column.num_chunks else []
+    found = [np.zeros(0, np.int64)]
+    for part, null in (values(chunk.indices) for chunk in column.chunks):
+        found.append((part if null is None else np.where(null, len(distinct), part)).astype(np.int64))
+    whole = np.concatenate(found)
+    if len(whole) and not 0 <= whole.min() <= whole.max() <= len(distinct):  # of a damaged file
         raise ValueError("a dictionary's index is out of range")
-    return [*distinct, ""], codes
+    return [*distinct, ""], whole
 
 
-def _texts(name: str, distinct: list[str], codes: npt.NDArray[Any]) -> Column:
-    """Text whatever it looks like: the file calls these categories."""
-    from .table import MISSING
+def longest(column: Any) -> int:
+    """The bytes of the longest text of a column."""
+    most = 0
+    for chunk in column.chunks:
+        if len(chunk):
+            ends = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+            most = max(most, int(np.diff(ends).max()))
+    return most
 
-    texts = np.empty(len(distinct), object)
-    texts[:] = [None if text.strip() in MISSING else text.strip() for text in distinct]
-    return Column(name, "text", texts[codes])
+
+def _place(array: Any) -> tuple[Any, ...]:
+    """Where its texts lie in memory."""
+    return (array.offset, len(array), *(buffer and buffer.address for buffer in array.buffers()))
+
+
+def _plain(column: Any) -> list[Any]:
+    """Booleans, dates and times as Python has them; where pyarrow would ask pandas (billionths of a second), their text."""
+    if getattr(column.type, "unit", "") != "ns":
+        found: list[Any] = column.to_pylist()
+        return found
+    import pyarrow
+
+    zone = getattr(column.type, "tz", None)
+    place = pyarrow.lib.string_to_tzinfo(zone) if zone else None
+    is_time = pyarrow.types.is_time(column.type)
+    out: list[str | None] = []
+    for ticks, null in map(values, column.chunks):
+        blank = np.zeros(len(ticks), np.bool_) if null is None else null
+        out += [None if gone else _when(int(n), place, is_time) for n, gone in zip(ticks, blank, strict=True)]
+    return out
+
+
+def _when(nanoseconds: int, zone: datetime.tzinfo | None, is_time: bool) -> str:
+    """As Python prints a date and time, or a time of the day; with nine digits where six are not enough."""
+    when = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc) + datetime.timedelta(microseconds=nanoseconds // 1000)
+    here: Any = when.time() if is_time else when.astimezone(zone) if zone else when.replace(tzinfo=None)
+    if nanoseconds % 1000 == 0:
+        return str(here)
+    whole, seconds = str(here.replace(microsecond=0)), 8 if is_time else 19  # letters up to the seconds
+    return f"{whole[:seconds]}.{nanoseconds % 10**9:09}{whole[seconds:]}"
 
 
 @contextmanager

@@ -266,6 +266,8 @@ def as_rows(array: Any, dtype: Any) -> Any:
         if not len(array):
             raise DataError("no rows to train on or evaluate")
         return array
+    if array.__class__ is np.ndarray and array.dtype == dtype and array.flags.c_contiguous and len(array):
+        return array  # as an encoder gives them
     host = np.ascontiguousarray(array.numpy() if isinstance(array, Tensor) else array)
     if host.dtype.kind not in "fiub":
         raise DataError(f"numbers wanted, got an array of {host.dtype}. Tables with text go through gpunet.tabular")

@@ -8,8 +8,10 @@ import io
 import os
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, Literal, TextIO
@@ -19,10 +21,11 @@ import numpy.typing as npt
 
 from ..errors import ConfigError, DataError, FormatError, ShapeError
 from . import files
-from .arrow import numbers, values
+from .arrow import codes, fill, longest
 from .files import check_fits, existing, is_packed, read_bytes
 from .sniff import SAMPLE_BYTES, Layout, find_layout, is_blank, records
-from .table import MISSING, Column, Table, default_names, encode
+from .table import MISSING, Column, Table, default_names, texts_of
+from .texts import Coded, Texts, encode
 
 BOM = b"\xef\xbb\xbf"
 BLOCK = 1 << 20
@@ -119,7 +122,9 @@ def _check_fits(file: BinaryIO, size: int, width: int) -> None:
 
 
 def _column(name: str, found: Any) -> Column:
-    return Column.from_codes(name, *found) if isinstance(found, tuple) else Column(name, "numeric", found)
+    if isinstance(found, tuple):
+        return Column.from_codes(name, *found)
+    return Column(name, "text" if isinstance(found, Texts) else "numeric", found)
 
 
 def _names(given: list[str] | None, width: int) -> tuple[list[str], list[str]]:
@@ -137,7 +142,8 @@ def _names(given: list[str] | None, width: int) -> tuple[list[str], list[str]]:
 class Body:
     """What an engine finds: the header if there is one, and each column.
 
-    A column is (distinct cells, code of each row), or float64 where every cell is a number or missing.
+    A column is (distinct cells, code of each row); or float64 where every cell is a number or missing, Texts where one
+    surely is neither.
     """
 
     names: list[str] | None
@@ -225,7 +231,10 @@ def _is_text(head: bytes, whole: bool) -> bool:
 
 
 def _arrow_columns(pyarrow: Any, file: BinaryIO, begin: int, layout: Layout) -> list[Any] | None:
-    """Numbers where the first lines have numbers, unless the column only began with them: then it is read again."""
+    """Numbers where the first lines have numbers, unless the column only began with them: then it is read again.
+
+    Where they have a text, all of the column is text, and not looked at before somebody asks for it.
+    """
     texts, lines_in_cells = set(range(layout.width)) - layout.numeric, False
     for _ in range(layout.width + 2):
         file.seek(begin)
@@ -244,12 +253,14 @@ def _arrow_columns(pyarrow: Any, file: BinaryIO, begin: int, layout: Layout) -> 
                 return None
             texts.add(int(odd[1]))
             continue
-        columns = [_numbers(c) if i not in texts else _coded(c) for i, c in enumerate(table.columns)]
-        odd_numbers = {i for i, c in enumerate(columns) if c is None}  # nan(1) is no number here
+        if any(longest(table.column(i)) > csv.field_size_limit() for i in texts):
+            return None
+        numbers, odd_numbers = _numbers(pyarrow, table, [i for i in range(layout.width) if i not in texts])
         if not odd_numbers:
-            limit = csv.field_size_limit()
-            too_long = any(len(cell) > limit for c in columns if isinstance(c, tuple) for cell in c[0])
-            return None if too_long else columns
+            return [
+                numbers[i] if i in numbers else codes(c) if i in layout.numeric else Texts(len(c), partial(_texts, c))
+                for i, c in enumerate(table.columns)
+            ]
         texts |= odd_numbers
     return None
 
@@ -258,10 +269,9 @@ _COLUMN = re.compile(r"column #(\d+)")
 
 
 def _arrow_table(pyarrow: Any, watched: _Watched, layout: Layout, texts: set[int]) -> Any:
-    """Columns of float64 (null where missing) and of dictionaries of texts."""
+    """Columns of float64 (null where missing) and of texts."""
     arrow, places = pyarrow.csv, default_names(layout.width)
-    coded = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-    types = {place: coded if i in texts else pyarrow.float64() for i, place in enumerate(places)}
+    types = {place: pyarrow.string() if i in texts else pyarrow.float64() for i, place in enumerate(places)}
     return arrow.read_csv(
         pyarrow.PythonFile(watched, mode="r"),
         read_options=arrow.ReadOptions(column_names=places, skip_rows_after_names=int(layout.header), block_size=BLOCK),
@@ -272,16 +282,22 @@ def _arrow_table(pyarrow: Any, watched: _Watched, layout: Layout, texts: set[int
     )
 
 
-def _numbers(column: Any) -> npt.NDArray[np.float64] | None:
-    """NaN where missing; None if the text itself had another NaN."""
-    found = numbers(column)
-    return found if np.count_nonzero(np.isnan(found)) == column.null_count else None
+def _numbers(pyarrow: Any, table: Any, places: list[int]) -> tuple[dict[int, npt.NDArray[np.float64]], set[int]]:
+    """Columns of float64, NaN where missing; and which have another NaN: nan(1) is no number here.
+
+    They share one piece of pyarrow's memory: that it has touched before, where the system's would first be cleared.
+    """
+    size = len(places) * table.num_rows
+    memory = np.frombuffer(pyarrow.allocate_buffer(max(1, 8 * size)), np.uint8)[: 8 * size].view(np.float64)
+    columns = dict(zip(places, memory.reshape(len(places), table.num_rows), strict=True))
+    with ThreadPoolExecutor(pyarrow.cpu_count()) as pool:
+        plain = list(pool.map(fill, columns.values(), map(table.column, places)))
+    return columns, {place for place, is_plain in zip(places, plain, strict=True) if not is_plain}
 
 
-def _coded(column: Any) -> tuple[list[str], npt.NDArray[Any]]:
-    codes = column.unify_dictionaries().combine_chunks()
-    codes = codes.chunk(0) if hasattr(codes, "chunk") else codes
-    return codes.dictionary.to_pylist(), values(codes.indices)[0]
+def _texts(column: Any) -> Coded:
+    distinct, found = codes(column)
+    return Texts.of_codes(texts_of(distinct), found).coded
 
 
 class _Odd(Exception):
@@ -369,6 +385,9 @@ def write_csv(target: str | os.PathLike[str] | TextIO, names: Sequence[str], col
     """Columns of equal length as CSV, to an open text stream or to a file, which appears whole or not at all.
 
     Numbers have as many digits as their type needs to come back the same; NaN and None are empty.
+
+    Raises:
+        OSError: the file cannot be written; one that was there before stays as it was.
     """
     if len(names) != len(columns):
         raise ShapeError(f"{len(names)} names for {len(columns)} columns")
@@ -404,6 +423,6 @@ def _stream(target: str | os.PathLike[str] | TextIO) -> Iterator[TextIO]:
             yield stream
         os.replace(beside, place)
     except OSError as error:
-        raise DataError(f"{place}: cannot be written ({error.strerror})") from error
+        raise OSError(error.errno, f"cannot be written ({error.strerror})", str(place)) from error
     finally:
         beside.unlink(missing_ok=True)

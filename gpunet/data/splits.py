@@ -97,8 +97,10 @@ def _add_column(digest: Any, column: Column) -> None:
     if column.kind == "numeric":
         _add_array(digest, np.where(column.missing, np.nan, column.values))  # one NaN of the many
     else:
-        _add_array(digest, np.array([-1 if cell is None else len(cell) for cell in column.values], np.int64))
-        digest.update("".join(cell for cell in column.values if cell is not None).encode("utf-8", "surrogatepass"))
+        _add_array(digest, column.cells.each(lambda text: -1 if text is None else len(text), np.int64))
+        texts, codes = column.cells.coded
+        spelt = [text or "" for text in texts]
+        digest.update("".join(map(spelt.__getitem__, codes.tolist())).encode("utf-8", "surrogatepass"))
 
 
 def _add_array(digest: Any, array: npt.NDArray[Any]) -> None:

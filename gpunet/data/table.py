@@ -17,15 +17,18 @@ import numbers
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, DTypeError, ShapeError, did_you_mean
+from .texts import Texts, encode
 
 Kind = Literal["numeric", "text"]
+FEW_ROWS = 64  # a request for an answer, say: what is done once for each column then costs more than the cells
 
 # fmt: off
 MISSING = frozenset((
@@ -40,22 +43,43 @@ _SCALARS = (str, numbers.Number, decimal.Decimal, np.generic, datetime.date, dat
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One named column: float64 with NaN for missing ("numeric"), or an object array of str and None ("text")."""
+    """One named column: float64 with NaN for missing ("numeric"), or Texts ("text"; an object array of str and None will do).
+
+    `asked` is whether the user said what kind it is.
+    """
 
     name: str
     kind: Kind
-    values: npt.NDArray[Any]
+    cells: Any
+    asked: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.cells, Texts) and self.kind == "text":
+            return
         dtype = {"numeric": np.float64, "text": np.object_}.get(self.kind)
-        if dtype is None or self.values.dtype != dtype or self.values.ndim != 1:
-            got = f"{self.values.dtype} of shape {self.values.shape}"
+        array = np.asarray(self.cells)
+        if dtype is None or array.dtype != dtype or array.ndim != 1:
+            got = f"{array.dtype} of shape {array.shape}"
             raise DTypeError(f'column "{self.name}": kind {self.kind!r} holds a 1-D float64 or object array, got {got}')
+        object.__setattr__(self, "cells", Texts.of_cells(array) if self.kind == "text" else array)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """float64 with NaN for missing, or an object array of str and None, made when it is first asked for."""
+        values: npt.NDArray[Any] = self.cells.cells if self.kind == "text" else self.cells
+        return values
 
     @property
     def missing(self) -> npt.NDArray[np.bool_]:
         """True where the cell is missing."""
-        return np.isnan(self.values) if self.kind == "numeric" else np.array([v is None for v in self.values], np.bool_)
+        return np.isnan(self.cells) if self.kind == "numeric" else self.cells.each(lambda text: text is None, np.bool_)
+
+    def take(self, rows: Any) -> Column:
+        """The cells at these indices (or a slice, or where a mask is true), in that order."""
+        return replace(self, cells=self.cells.take(rows) if self.kind == "text" else self.cells[rows])
 
     @classmethod
     def from_strings(cls, name: str, cells: Sequence[str]) -> Column:
@@ -65,13 +89,13 @@ class Column:
     @classmethod
     def from_codes(cls, name: str, distinct: Sequence[str], codes: npt.NDArray[np.integer[Any]]) -> Column:
         """Cell i is distinct[codes[i]]: the rule looks at each different string once."""
-        cells = [cell.strip() for cell in distinct]
-        found = _numbers(cells)
-        if found is not None:
-            return cls(name, "numeric", found[codes])
-        texts = np.empty(len(cells), object)
-        texts[:] = [None if cell in MISSING else cell for cell in cells]
-        return cls(name, "text", texts[codes])
+        found = _numbers([cell.strip() for cell in distinct])
+        return cls.categories(name, distinct, codes) if found is None else cls(name, "numeric", found[codes])
+
+    @classmethod
+    def categories(cls, name: str, distinct: Sequence[str], codes: npt.NDArray[np.integer[Any]]) -> Column:
+        """Cell i is distinct[codes[i]], text whatever it looks like."""
+        return cls(name, "text", Texts.of_codes(texts_of(distinct), codes))
 
     @classmethod
     def from_values(cls, name: str, values: Any) -> Column:
@@ -100,10 +124,9 @@ class Column:
         return cls.from_strings(name, ["" if cell is None else str(cell) for cell in cells])
 
 
-def encode(cells: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """The distinct cells in order of appearance, and for each cell its place among them."""
-    place = {cell: i for i, cell in enumerate(dict.fromkeys(cells))}
-    return list(place), np.fromiter(map(place.__getitem__, cells), np.int64, len(cells))
+def texts_of(cells: Iterable[str]) -> list[str | None]:
+    """The cells without white space around them, None where missing."""
+    return [None if (text := cell.strip()) in MISSING else text for cell in cells]
 
 
 def _numbers(cells: list[str]) -> npt.NDArray[np.float64] | None:
@@ -145,9 +168,14 @@ def _float(cell: Any) -> float:
         return math.inf if cell > 0 else -math.inf
 
 
+@lru_cache(16)
+def _default_names(count: int) -> tuple[str, ...]:
+    return tuple(f"column_{i + 1}" for i in range(count))
+
+
 def default_names(count: int) -> list[str]:
     """column_1 ... column_<count>: what columns without a name are called."""
-    return [f"column_{i + 1}" for i in range(count)]
+    return list(_default_names(count))
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +194,8 @@ class Table:
         if twice:
             raise DataError("column names given twice: " + ", ".join(f'"{name}"' for name in twice[:10]))
         for column in self.columns:
-            if len(column.values) != self.rows:
-                got = f'{len(column.values):,} rows, "{self.columns[0].name}" has {self.rows:,}'
+            if len(column) != self.rows:
+                got = f'{len(column):,} rows, "{self.columns[0].name}" has {self.rows:,}'
                 raise ShapeError(f'column "{column.name}" has {got}')
 
     @property
@@ -175,8 +203,21 @@ class Table:
         return [column.name for column in self.columns]
 
     @property
+    def kinds(self) -> list[Kind]:
+        return [column.kind for column in self.columns]
+
+    @property
     def rows(self) -> int:
-        return len(self.columns[0].values) if self.columns else 0
+        return len(self.columns[0]) if self.columns else 0
+
+    def matrix(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """[rows, len(places)]: the columns of numbers at these places."""
+        return np.stack([self.columns[i].values for i in places], axis=1)
+
+    def renamed(self, names: Sequence[str]) -> Table:
+        """The same columns by other names, one for each."""
+        pairs = zip(names, self.columns, strict=True)
+        return Table(tuple(replace(c, name=name) for name, c in pairs), self.notes, self.layout)
 
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:
@@ -186,7 +227,7 @@ class Table:
 
     def take(self, rows: Any) -> Table:
         """The rows at these indices (or a slice, or where a mask is true), in that order."""
-        return Table(tuple(Column(c.name, c.kind, c.values[rows]) for c in self.columns), self.notes)
+        return Table(tuple(c.take(rows) for c in self.columns), self.notes)
 
     def drop(self, *names: str) -> Table:
         """The table without these columns."""
@@ -207,6 +248,8 @@ class Table:
         if len(names) != cells.shape[1]:
             raise ShapeError(f"{len(names)} names for {cells.shape[1]} columns")
         cells = cells.astype(np.float64) if cells.dtype == np.bool_ else cells
+        if len(cells) <= FEW_ROWS and cells.dtype.kind in "iuf" and len(set(names)) == len(names):
+            return _Numbers(names, cells.astype(np.float64))
         return cls(tuple(Column.from_values(name, values) for name, values in zip(names, cells.T, strict=True)))
 
     @classmethod
@@ -225,6 +268,39 @@ class Table:
                 "Or give a dict of arrays: {name: values}"
             ) from error
         return cls(tuple(_frame_columns(narwhals, frame)))
+
+
+class _Numbers(Table):
+    """A few rows of numbers, as a request for an answer has them: its columns are made when somebody asks for them."""
+
+    _names: list[str]
+    _cells: npt.NDArray[np.float64]
+
+    def __init__(self, names: Sequence[str], cells: npt.NDArray[np.float64]) -> None:
+        vars(self).update(_names=list(names), _cells=cells, notes=(), layout="")
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        pairs = zip(self._names, self._cells.T, strict=True)
+        return tuple(Column(name, "numeric", np.ascontiguousarray(values)) for name, values in pairs)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._names)
+
+    @property
+    def kinds(self) -> list[Kind]:
+        return ["numeric"] * len(self._names)
+
+    @property
+    def rows(self) -> int:
+        return len(self._cells)
+
+    def matrix(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        return self._cells[:, places]
+
+    def renamed(self, names: Sequence[str]) -> Table:
+        return _Numbers(names, self._cells)
 
 
 def _frame_columns(narwhals: Any, frame: Any) -> Iterable[Column]:
@@ -246,9 +322,7 @@ def _frame_columns(narwhals: Any, frame: Any) -> Iterable[Column]:
 
 
 def _categorical(name: str, cells: list[Any]) -> Column:
-    texts = np.empty(len(cells), object)
-    texts[:] = [None if _is_missing(cell) or str(cell).strip() in MISSING else str(cell).strip() for cell in cells]
-    return Column(name, "text", texts)
+    return Column.categories(name, *encode(["" if _is_missing(cell) else str(cell) for cell in cells]))
 
 
 def joined(parts: Sequence[tuple[str, Table]]) -> Table:
@@ -275,7 +349,8 @@ def _joined_column(parts: Sequence[tuple[str, Column]]) -> Column:
             f'column "{parts[0][1].name}" holds numbers in {kinds["numeric"]} and text in {kinds["text"]}; '
             "join the files to have it as text"
         )
-    kind: Kind = "text" if "text" in kinds else "numeric"
-    blank = {"text": None, "numeric": math.nan}[kind]
-    values = [c.values if c.kind == kind else np.full(len(c.values), blank, object) for _, c in parts]
-    return Column(parts[0][1].name, kind, np.concatenate(values))
+    name = parts[0][1].name
+    if "text" not in kinds:
+        return Column(name, "numeric", np.concatenate([c.cells for _, c in parts]))
+    cells = [c.cells if c.kind == "text" else Texts.of_cells(np.full(len(c), None, object)) for _, c in parts]
+    return Column(name, "text", Texts.joined(cells))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import math
+import threading
 from collections.abc import Callable, Mapping
 from ctypes import byref, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import partial
@@ -97,18 +98,24 @@ def matrix(a: Any) -> Matrix | None:
     return None
 
 
+class How(threading.local):
+    """How this thread's products are computed."""
+
+    precision, autotune = PRECISIONS[0], False
+
+
 class Products:
     """`matmul(out, x, y)` writes x @ y into out, or returns False where the library cannot.
 
     Attributes:
-        precision: "float32"; "tf32" and "bf16" round the factors to 10 and 7 bits and sum in float32.
-        autotune: whether the library's candidates for a product not seen before are timed. What came out first is
+        how.precision: "float32"; "tf32" and "bf16" round the factors to 10 and 7 bits and sum in float32.
+        how.autotune: whether the library's candidates for a product not seen before are timed. What came out first is
             kept in `chosen`; two runs may choose differently, and then differ in their last bits.
     """
 
     def __init__(self, library: Any, cupy: Any, workspace: Any, gpu: str = "") -> None:
         self._library, self._cupy, self._workspace = library, cupy, workspace
-        self.precision, self.autotune = PRECISIONS[0], False
+        self.how = How()
         self.chosen: dict[Key, bytes] = {}
         self._plans: dict[Key, Planned | None] = {}
         self._handle = c_void_p()
@@ -129,7 +136,7 @@ class Products:
             return False
         if extra is not None:
             self._set("MatmulDesc", plan.description, BIAS_POINTER, c_uint64(extra.data.ptr))
-        if self.autotune and key not in self.chosen and not self._cupy.cuda.get_current_stream().is_capturing():
+        if self.how.autotune and key not in self.chosen and not self._cupy.cuda.get_current_stream().is_capturing():
             plan = self._plans[key] = self._fastest(key, plan, out, x, y)
             self.chosen[key] = bytes(plan.found.algorithm)
         self._multiply(key, plan, out, x, y)
@@ -202,7 +209,7 @@ class Products:
             return None
         count = x.shape[0] if x.ndim == 3 else 1
         alignments = tuple(min(a.data.ptr & -a.data.ptr or FULLY_ALIGNED, FULLY_ALIGNED) for a in (x, y, out))
-        return Key(of_x, of_y, of_out, count, out.dtype.name, self.precision, epilogue, alignments)  # type: ignore[arg-type]
+        return Key(of_x, of_y, of_out, count, out.dtype.name, self.how.precision, epilogue, alignments)  # type: ignore[arg-type]
 
     def _plan(self, key: Key) -> Planned | None:
         """By the algorithm chosen before, or else the library's first choice: the same one in every run."""
@@ -271,7 +278,8 @@ class Products:
 class NoProducts:
     """Where the library is missing: CuPy multiplies, and nothing can be captured."""
 
-    precision, autotune = PRECISIONS[0], False
+    def __init__(self) -> None:
+        self.how = How()
 
     def matmul(self, *arrays: Any, **extra: Any) -> bool:
         return False

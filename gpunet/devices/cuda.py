@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -29,6 +30,10 @@ class CUDA(Device):
     """GPU number `index`; `cupy` is the array module and `lt` the cuBLASLt library (stand-ins in tests).
 
     kernels: False leaves ours out, and the ops' xp code does everything.
+
+    Attributes:
+        turn: threads take it to launch: a kernel and the program of a step have the scratch memory, `Launcher.control`
+            and a capture to themselves.
     """
 
     kind = "cuda"
@@ -38,6 +43,7 @@ class CUDA(Device):
         self.name = f"cuda:{index}"
         self._device = cupy.cuda.Device(index)
         self.capturing, self.captures = False, kernels
+        self.turn = threading.RLock()
         self.part = (0, 1)  # of the scratch memory: which, of how many
         self._copies: Any = None  # the stream of `send`
         self.products: Any = cublaslt.NoProducts()
@@ -48,10 +54,14 @@ class CUDA(Device):
                 if lt is not None:
                     self.products = cublaslt.Products(lt, cupy, self.workspace, self.gpu)
                     self.precisions = PRECISIONS
-            self.kernels = {name: partial(kernel, self) for name, kernel in {**KERNELS, "chain": chain}.items()}
+            self.kernels = {name: partial(self._alone, kernel) for name, kernel in {**KERNELS, "chain": chain}.items()}
             self.chained = CHAINED
 
     # ------------------------------------------------------------------ what kernels need
+
+    def _alone(self, kernel: Callable[..., Any], *arrays: Any, **settings: Any) -> Any:
+        with self.turn:
+            return kernel(self, *arrays, **settings)
 
     def scratch(self, shape: tuple[int, ...], dtype: npt.DTypeLike, *, half: int = 0) -> Any:
         """Memory until the next kernel, one half or the other: whatever runs goes through one stream, in order."""
@@ -74,13 +84,13 @@ class CUDA(Device):
     @contextmanager
     def computing(self, *, precision: str = "float32", autotune: bool = False) -> Iterator[None]:
         self.check_precision(precision)
-        products = self.products
-        before = products.precision, products.autotune
-        products.precision, products.autotune = precision, autotune
+        how = self.products.how
+        before = how.precision, how.autotune
+        how.precision, how.autotune = precision, autotune
         try:
             yield
         finally:
-            products.precision, products.autotune = before
+            how.precision, how.autotune = before
 
     def choices(self) -> dict[str, Any]:
         return self.products.choices()
@@ -97,7 +107,7 @@ class CUDA(Device):
         """What is asked for inside is recorded and not run: `with cuda.capture() as graph`, then graph[0].launch()."""
         stream = self.xp.cuda.Stream(non_blocking=True)
         graph: list[Any] = []
-        with self._device, stream:
+        with self.turn, self._device, stream:
             self.capturing = True
             stream.begin_capture()
             try:

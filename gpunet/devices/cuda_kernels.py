@@ -186,7 +186,7 @@ def _small_product(
     """out = x @ y in one launch of csrc/products.cu, with what its `end` makes of it; False where that is no gain."""
     if not all(a.dtype == np.float32 and a.size for a in (out, x, y)) or not out.flags.c_contiguous:
         return False
-    if cuda.products.precision != "float32" or x.ndim != y.ndim or x.ndim not in (2, 3) or x.shape[:-2] != y.shape[:-2]:
+    if cuda.products.how.precision != "float32" or x.ndim != y.ndim or x.ndim not in (2, 3) or x.shape[:-2] != y.shape[:-2]:
         return False
     stack, (m, k), n = x.shape[0] if x.ndim == 3 else 1, x.shape[-2:], y.shape[-1]
     side = 32 if stack * -(-m // 32) * -(-n // 32) >= FEW_TILES else 16

@@ -391,9 +391,7 @@ class MLP(BaseEstimator):
         names = self._names or []
         if hasattr(self, "feature_names_in_") and (table.names == names or not set(names).isdisjoint(table.names)):
             return self._typed(table)
-        return self._typed(
-            Table(tuple(type(c)(n, c.kind, c.values) for n, c in zip(names, table.columns, strict=True)))
-        )
+        return self._typed(table.renamed(names))
 
     def _typed(self, table: Table) -> Table:
         """What `columns` says of those that are there; a missing one is the encoder's to tell."""

@@ -47,7 +47,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         n_ensemble: nets of different seeds whose probabilities are averaged. cv: a number of folds, a splitter, or
             pairs of row numbers: a net (or n_ensemble) for each fold, judged by the rows it does not see. A preset may
             have folds of its own; n_ensemble=1, validation_fraction or an eval_set leave one net.
-        columns: {name: "numeric", "categorical" or "drop"}, where a column is not what it looks like; see columns_.
+        columns: {name: "numeric", "categorical" or "drop"}, where a column is not what it looks like; see columns_. What is
+            left out as an identifier (texts nearly all different, numbers of the rows) is kept if it is named here.
         calibrate: take label smoothing back, and divide the logits by a temperature that fits the held-out rows (Guo et
             al. 2017).
         callbacks, verbose (True, "bar", "lines"), warm_start (fit goes on where it stood, the optimizer too),

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.sparse import Csr
-from ..data.table import Column, Table, encode
+from ..data.table import Column, Table
 from ..errors import ConfigError, DataError, DTypeError, ShapeError, did_you_mean
-from ..tabular.columns import as_numbers, check_finite
+from ..tabular.columns import as_numbers, as_texts, check_finite
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
@@ -118,16 +118,12 @@ def retyped(table: Table, wanted: Mapping[str, str]) -> Table:
         if kind not in KINDS:
             raise ConfigError(f'columns: "{name}" can be read as {", ".join(KINDS)}, not as {kind!r}')
     kept = [c for c in table.columns if wanted.get(c.name) != "drop"]
-    return Table(tuple(_READ[wanted[c.name]](c) if c.name in wanted else c for c in kept), table.notes)
+    read = (replace(_READ[wanted[c.name]](c), asked=True) if c.name in wanted else c for c in kept)
+    return Table(tuple(read), table.notes)
 
 
 def _as_categories(column: Column) -> Column:
-    if column.kind == "text":
-        return column
-    cells = [None if np.isnan(v) else repr(v).removesuffix(".0") for v in column.values.tolist()]
-    texts = np.empty(len(cells), object)
-    texts[:] = cells
-    return Column(column.name, "text", texts)
+    return Column(column.name, "text", as_texts(column, ()))
 
 
 _READ: dict[str, Any] = {"numeric": lambda c: Column(c.name, "numeric", as_numbers(c)), "categorical": _as_categories}
@@ -257,9 +253,12 @@ def _content(x: Any, codes: Array) -> npt.NDArray[np.uint64]:
 def _bits(column: Column) -> npt.NDArray[np.uint64]:
     if column.kind == "numeric":
         return _float_bits(column.values)
-    texts, codes = encode(["\0" if cell is None else cell for cell in column.values])
-    digests = [hashlib.blake2b(t.encode("utf-8", "surrogatepass"), digest_size=8).digest() for t in texts]
-    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)[codes]
+    return column.cells.each(_text_bits, np.uint64)
+
+
+def _text_bits(text: str | None) -> int:
+    spelt = "\0" if text is None else text
+    return int.from_bytes(hashlib.blake2b(spelt.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _float_bits(values: Array) -> npt.NDArray[np.uint64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -39,11 +39,12 @@ class CapturedProgram(Program):
         self._segments: list[list[Callable[[], Any]]] = [[]]
         self._between: list[Callable[[], Any]] = []
         self._graphs: dict[int, list[Any]] = {}  # steps -> a CUDA graph for each segment
-        self.cuda: Any = device
+        self.cuda = cast(Any, device)
         self._scalars = Scalars()
         self._counting: Scalars | None = None  # the last launch of such, if nothing after it can stop the step
-        super().__init__(graph, device)
-        self._count_steps()
+        with self.cuda.turn:
+            super().__init__(graph, device)
+            self._count_steps()
 
     # ------------------------------------------------------------------ what is recorded
 
@@ -93,7 +94,7 @@ class CapturedProgram(Program):
         """The kernel on these arrays, or on plain copies of views whose layout it declines."""
         op = call.node.op
         work = partial(kernel, *call.outs, *call.ins, **call.node.settings)
-        if op is not None and op.kernel in PRODUCTS and self.cuda.products.autotune:
+        if op is not None and op.kernel in PRODUCTS and self.cuda.products.how.autotune:
             work()  # its algorithm is timed here, for a capture cannot be waited for; what it writes nobody reads
         if self._takes(work):
             return work
@@ -144,6 +145,10 @@ class CapturedProgram(Program):
     # ------------------------------------------------------------------ running it
 
     def _execute(self, steps: int) -> int:
+        with self.cuda.turn:
+            return self._run_to_the_end(steps)
+
+    def _run_to_the_end(self, steps: int) -> int:
         launcher = self.cuda.launcher
         before = launcher.read()[DONE] if self._between else launcher.done
         many, rest = (0, steps) if self._between else divmod(steps, STEPS_A_LAUNCH)

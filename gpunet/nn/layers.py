@@ -101,62 +101,40 @@ class Maxout(Module):
         return ops.max(ops.reshape(z, shape=(*z.shape[:-1], self.outputs, self.pieces)), axis=-1)
 
 
+BY_NAME: dict[str, type[Module]] = {}  # activation -> its layer
+
+
 class _Activation(Module):
-    act = "identity"
+    """A subclass that names an activation of ops.activations is its layer."""
+
+    act = ""
+
+    def __init_subclass__(cls, *, act: str = "") -> None:
+        if act:
+            cls.act = act
+            BY_NAME[act] = layer(cls)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.activate(x, self.act)
 
 
-@layer
-class ReLU(_Activation):
-    act = "relu"
+# fmt: off
+class ReLU(_Activation, act="relu"): ...
+class SELU(_Activation, act="selu"): ...
+class Sigmoid(_Activation, act="sigmoid"): ...
+class Tanh(_Activation, act="tanh"): ...
+class Softplus(_Activation, act="softplus"): ...
+class GELU(_Activation, act="gelu"): ...
+class SiLU(_Activation, act="silu"): ...
+class Mish(_Activation, act="mish"): ...
+class Identity(_Activation, act="identity"): ...
+# fmt: on
 
 
-@layer
-class SELU(_Activation):
-    act = "selu"
-
-
-@layer
-class Sigmoid(_Activation):
-    act = "sigmoid"
-
-
-@layer
-class Tanh(_Activation):
-    act = "tanh"
-
-
-@layer
-class Softplus(_Activation):
-    act = "softplus"
-
-
-@layer
-class GELU(_Activation):
-    act = "gelu"
-
-
-@layer
-class SiLU(_Activation):
-    act = "silu"
-
-
-@layer
-class Mish(_Activation):
-    act = "mish"
-
-
-@layer
-class Identity(_Activation):
-    act = "identity"
-
-
-class _Scaled(Module):
+class _Scaled(_Activation):
     """An activation with a parameter alpha."""
 
-    act, fields = "", ("alpha",)
+    fields = ("alpha",)
 
     def __init__(self, alpha: float) -> None:
         if alpha < 0:
@@ -167,25 +145,14 @@ class _Scaled(Module):
         return ops.activate(x, self.act, self.alpha)
 
 
-@layer
-class LeakyReLU(_Scaled):
-    act = "leaky_relu"
-
+class LeakyReLU(_Scaled, act="leaky_relu"):
     def __init__(self, alpha: float = 0.01) -> None:
         super().__init__(alpha)
 
 
-@layer
-class ELU(_Scaled):
-    act = "elu"
-
+class ELU(_Scaled, act="elu"):
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__(alpha)
-
-
-BY_NAME: dict[str, type[Module]] = {
-    cls.act: cls for cls in (ReLU, SELU, Sigmoid, Tanh, Softplus, GELU, SiLU, Mish, Identity, LeakyReLU, ELU)
-}
 
 
 @layer

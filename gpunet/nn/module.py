@@ -215,8 +215,10 @@ class Module:
 
     @property
     def device(self) -> Device:
+        if self._device is not None:
+            return self._device
         found = (module._device for _, module in self.modules() if module._device is not None)
-        return self._device or next(found, None) or select.device("cpu")  # a new container is where its parts are
+        return next(found, None) or select.device("cpu")  # a new container is where its parts are
 
     @property
     def training(self) -> bool:

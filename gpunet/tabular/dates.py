@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -100,10 +100,7 @@ class Dates(Treatment):
 def _days(column: Column) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Days of each cell, and where there are none."""
     if column.kind == "numeric":
-        return np.zeros(len(column.values)), np.ones(len(column.values), np.bool_)
-    known: dict[Any, float | None] = {None: None}
-    for text in column.values:
-        if text not in known:
-            known[text] = days_of(text)
-    found = [known[text] for text in column.values]
-    return np.array([0.0 if d is None else d for d in found]), np.array([d is None for d in found], np.bool_)
+        return np.zeros(len(column)), np.ones(len(column), np.bool_)
+    days = column.cells.each(lambda text: math.nan if text is None or (d := days_of(text)) is None else d, np.float64)
+    blank = np.isnan(days)
+    return np.where(blank, 0.0, days), blank

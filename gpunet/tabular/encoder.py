@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..data.table import Column, Table, default_names
+from ..data.table import FEW_ROWS, Column, Kind, Table, default_names
 from ..errors import DataError, DTypeError, FormatError, ShapeError, did_you_mean
-from .columns import Dropped, Matrix, Numeric, Role, Treatment, check_finite, choose, from_config
+from .columns import Dropped, Matrix, Numeric, Role, Treatment, check_finite, choose, from_config, row_numbers
 from .phrases import listed, plural, rows_where
 from .scaling import moments, standardised
 
+_Place = tuple[int, Any, int, int]  # of the column, its treatment, the first of its outputs and the end of them
+
 Rows = Any  # indices, a slice or a mask, as NumPy takes them; None for all
 
-FEW_ROWS = 64  # a request for an answer, say
 _BLOCK = 1 << 20  # cells of an array that are float64 at a time
 
 
@@ -33,6 +35,7 @@ class Encoder:
     def __init__(self, treatments: tuple[Treatment, ...]) -> None:
         self.treatments = treatments
         self._odd: list[str] = []
+        self._found: _Found | None = None  # for the table transformed last
 
     @classmethod
     def fit(cls, table: Table, *, rows: Rows = None, choose: Callable[[Column], Treatment] = choose) -> Encoder:
@@ -49,7 +52,10 @@ class Encoder:
         training = table if rows is None else table.take(rows)
         if not training.rows:
             raise DataError("the table has no rows to learn from")
-        made = cls(tuple(choose(column) for column in training.columns))
+        numbers = row_numbers(training.columns)
+        made = cls(tuple(_row_number(c) if c.name in numbers else choose(c) for c in training.columns))
+        if numbers and not made.output_names:  # y as a function of 1, 2, 3, ...
+            made = cls(tuple(choose(column) for column in training.columns))
         if not made.output_names:
             why = "; ".join(made.notes) or "it has none"
             raise DataError(f"no column of the table is left to learn from, of {plural(training.rows, 'row')}: {why}")
@@ -88,32 +94,22 @@ class Encoder:
         Raises:
             DataError: a column is missing, infinite, or holds text where training had numbers.
         """
-        columns, odd = self._find(table)
-        widths = [len(treatment.output_names) for _, treatment in columns]
-        out = np.empty((table.rows, sum(widths)), np.float32)
-        numbers: dict[type[Numeric], list[tuple[Column, Numeric, int]]] = {}
-        for column, treatment, begin, width in zip(*_lists(columns), np.cumsum(widths) - widths, widths, strict=True):
-            if table.rows <= FEW_ROWS and isinstance(treatment, Numeric) and column.kind == "numeric":
-                numbers.setdefault(type(treatment), []).append((column, treatment, begin))
-            else:
-                out[:, begin : begin + width] = treatment.transform(column, odd)
-        for alike in numbers.values():
-            _side_by_side(alike, out, odd)
+        found = self._find(table)
+        out, odd = np.empty((table.rows, found.width), np.float32), list(found.odd)
+        few = table.rows <= FEW_ROWS
+        for at, treatment, begin, end in found.others if few else found.every:
+            out[:, begin:end] = treatment.transform(table.columns[at], odd)
+        for alike in found.alike if few else ():
+            alike.write(table, out, odd)
         self._odd = odd
         return out
 
-    def _find(self, table: Table) -> tuple[list[tuple[Column, Treatment]], list[str]]:
-        """The columns that are read, each with its treatment, and a note of those that are not known."""
-        columns = {column.name: column for column in table.columns}
-        used = [treatment for treatment in self.treatments if not isinstance(treatment, Dropped)]
-        missing = [treatment.name for treatment in used if treatment.name not in columns]
-        if missing:
-            what = f'column "{missing[0]}"' if len(missing) == 1 else f"columns {listed(missing)}"
-            raise DataError(f"the model reads the {what}, not in this table.{did_you_mean(missing[0], columns)}")
-        known = set(self.names)
-        extra = [name for name in columns if name not in known]
-        odd = [f"{plural(len(extra), 'column')} ignored, not there in training: {listed(extra)}"] if extra else []
-        return [(columns[treatment.name], treatment) for treatment in used], odd
+    def _find(self, table: Table) -> _Found:
+        """Where the columns that are read lie in a table with these names and kinds."""
+        names, kinds = table.names, table.kinds
+        if self._found is None or self._found.names != names or self._found.kinds != kinds:
+            self._found = _Found(self.treatments, names, kinds)
+        return self._found
 
     def config(self) -> dict[str, Any]:
         """All it knows, as JSON."""
@@ -124,24 +120,65 @@ class Encoder:
         return cls(tuple(from_config(column) for column in config["columns"]))
 
 
-def _lists(columns: list[tuple[Column, Treatment]]) -> tuple[list[Column], list[Treatment]]:
-    return [column for column, _ in columns], [treatment for _, treatment in columns]
+def _row_number(column: Column) -> Treatment:
+    return Dropped(column.name, "it numbers the rows")
 
 
-def _side_by_side(columns: list[tuple[Column, Numeric, int]], out: Matrix, odd: list[str]) -> None:
-    """Numeric columns of a few rows into their places of `out`, all at once: there, a call for each costs more."""
-    treatments = [treatment for _, treatment, _ in columns]
-    places = np.array([begin for _, _, begin in columns])
-    marked = np.array([treatment.blanks > 0 for treatment in treatments])
-    values = np.stack([column.values for column, _, _ in columns], axis=1)
-    if np.isinf(values).any():
-        for column, _, _ in columns:
-            check_finite(column.name, column.values)
-    z, blank = treatments[0].side_by_side(treatments, values)
-    out[:, places], out[:, places[marked] + 1] = z, blank[:, marked]
-    if blank.any():
-        for treatment, count in zip(treatments, blank.sum(axis=0).tolist(), strict=True):
-            treatment.tell(count, odd)
+class _Found:
+    """Each treatment's column in a table and its outputs' place among all, and a note of columns that are not known.
+
+    Attributes:
+        every: (place of the column, treatment, first output, end) of all. others: of those not in `alike`.
+        alike: numeric columns side by side, kind by kind.
+    """
+
+    def __init__(self, treatments: Sequence[Treatment], names: list[str], kinds: list[Kind]) -> None:
+        self.names, self.kinds = names, kinds
+        place = {name: i for i, name in enumerate(names)}
+        used = [treatment for treatment in treatments if not isinstance(treatment, Dropped)]
+        missing = [treatment.name for treatment in used if treatment.name not in place]
+        if missing:
+            what = f'column "{missing[0]}"' if len(missing) == 1 else f"columns {listed(missing)}"
+            raise DataError(f"the model reads the {what}, not in this table.{did_you_mean(missing[0], place)}")
+        known = {treatment.name for treatment in treatments}
+        extra = [name for name in names if name not in known]
+        self.odd = [f"{plural(len(extra), 'column')} ignored, not there in training: {listed(extra)}"] if extra else []
+        ends = np.cumsum([len(treatment.output_names) for treatment in used], dtype=int).tolist()
+        self.width = ends[-1] if ends else 0
+        self.every = list(zip([place[t.name] for t in used], used, [0, *ends[:-1]], ends, strict=True))
+        self.others: list[_Place] = []
+        numbers: dict[Any, list[_Place]] = {}
+        for one in self.every:
+            alike = isinstance(one[1], Numeric) and kinds[one[0]] == "numeric"
+            (numbers.setdefault(type(one[1]), []) if alike else self.others).append(one)
+        self.alike = [_SideBySide(places) for places in numbers.values()]
+
+
+class _SideBySide:
+    """Numeric columns of one kind, all at once: of a few rows, a call for each costs more than the numbers."""
+
+    def __init__(self, places: list[_Place]) -> None:
+        at, self.treatments, begins, _ = zip(*places, strict=True)
+        self.at, self.begins = np.array(at), np.array(begins)
+        self.marked = np.array([treatment.blanks > 0 for treatment in self.treatments])
+        self.marks = self.begins[self.marked] + 1
+        self.center, self.scale, self.median = (
+            np.array([getattr(treatment, name) for treatment in self.treatments]) for name in ("center", "scale", "median")
+        )
+
+    def write(self, table: Table, out: Matrix, odd: list[str]) -> None:
+        """The rows into their places of `out`."""
+        values = table.matrix(self.at)
+        if np.isinf(values).any():
+            for at in self.at:
+                check_finite(table.columns[at].name, table.columns[at].values)
+        z, blank = self.treatments[0].scaled(values, self.center, self.scale, self.median)
+        out[:, self.begins] = z
+        if len(self.marks):
+            out[:, self.marks] = blank[:, self.marked]
+        if blank.any():
+            for treatment, count in zip(self.treatments, blank.sum(axis=0).tolist(), strict=True):
+                treatment.tell(count, odd)
 
 
 def _summary(treatments: tuple[Treatment, ...]) -> list[str]:
@@ -176,7 +213,9 @@ class ArrayEncoder:
         """
         matrix = _matrix(x)
         pixels = matrix.dtype == np.uint8 if pixels is None else pixels
-        _check(matrix, pixels)
+        _check_finite(matrix)
+        if pixels:
+            _check_pixels(matrix)
         training = matrix if rows is None else matrix[rows]
         if not training.size:
             raise DataError(f"the array has no rows to learn from: {training.shape}")
@@ -206,10 +245,14 @@ class ArrayEncoder:
         matrix = _matrix(x)
         if matrix.shape[1] != self.columns:
             raise ShapeError(f"the model reads {plural(self.columns, 'column')}, got {matrix.shape[1]:,}")
-        _check(matrix, self.pixels)
+        if self.pixels:
+            _check_pixels(matrix)
+        given = self.center, self._divisor, partial(_check_finite, matrix)
+        if matrix.size <= _BLOCK:
+            return standardised(matrix, *given)
         out = np.empty(matrix.shape, np.float32)
         for rows in _slices(len(matrix), self.columns):
-            out[rows] = standardised(matrix[rows], self.center, self._divisor)
+            out[rows] = standardised(matrix[rows], *given)
         return out
 
     def config(self) -> dict[str, Any]:
@@ -249,12 +292,15 @@ def _matrix(x: Table | npt.ArrayLike) -> npt.NDArray[Any]:
     return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
-def _check(matrix: npt.NDArray[Any], pixels: bool) -> None:
-    if pixels and matrix.dtype != np.uint8:
+def _check_pixels(matrix: npt.NDArray[Any]) -> None:
+    if matrix.dtype != np.uint8:
         if matrix.dtype.kind not in "biu":
             raise DTypeError(f"pixels are whole numbers from 0 to 255, as in training; got {matrix.dtype}")
         if matrix.size and not (matrix.min() >= 0 and matrix.max() <= 255):
             raise DataError(f"pixels are from 0 to 255, as in training; got {matrix.min()} to {matrix.max()}")
+
+
+def _check_finite(matrix: npt.NDArray[Any]) -> None:
     if matrix.dtype.kind == "f":
         for rows in _slices(*matrix.shape):
             block = matrix[rows]  # whose sum of squares is finite only if all of it is, and seldom not though all is
@@ -269,10 +315,10 @@ def _refuse(wrong: npt.NDArray[np.bool_]) -> None:
     raise DataError(f"{where}. Drop such rows, or use gpunet.data.Table.from_array(x), in which NaN is a blank")
 
 
-def _slices(rows: int, columns: int) -> Iterator[slice]:
+def _slices(rows: int, columns: int) -> list[slice]:
     """Rows in pieces of at most _BLOCK cells, or of one row."""
     step = max(1, _BLOCK // max(1, columns))
-    return (slice(begin, begin + step) for begin in range(0, rows, step))
+    return [slice(begin, begin + step) for begin in range(0, rows, step)]
 
 
 def _pixel_moments(pixels: npt.NDArray[Any]) -> tuple[float, float]:

@@ -126,7 +126,7 @@ class Codes(Treatment):
 
     @classmethod
     def fit(cls, column: Column) -> Codes:
-        return cls(column.name, sorted({text for text in column.values if text is not None}))
+        return cls(column.name, sorted(column.cells.counts()))
 
     @property
     def output_names(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,18 @@ def moments(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], n
     return np.where(low == high, low, center), np.where(low == high, 0.0, scale)
 
 
-def standardised(values: npt.NDArray[Any], center: Any, scale: Any) -> npt.NDArray[np.float32]:
-    """(values - center) / scale, within LIMIT; 0 where the scale is 0 or infinite."""
+def standardised(
+    values: npt.NDArray[Any], center: Any, scale: Any, check: Callable[[], None] = lambda: None
+) -> npt.NDArray[np.float32]:
+    """(values - center) / scale, within LIMIT, C-contiguous; 0 where the scale is 0 or infinite.
+
+    check: called before any number is held back; it may refuse numbers that are not finite, and need not look otherwise.
+    """
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         z = np.subtract(values, center, dtype=np.float64)
         np.divide(z, scale, out=z)
     if not np.vdot(z, z) < LIMIT**2:  # one number tells that nothing is to be held back, as is usual
+        check()
         np.copyto(z, 0.0, where=np.equal(scale, 0.0) | np.isinf(scale))
         np.clip(z, -LIMIT, LIMIT, out=z)
-    return z.astype(np.float32)
+    return z.astype(np.float32, order="C")

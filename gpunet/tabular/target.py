@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -128,11 +129,15 @@ class Target:
             raise ShapeError(f"the target has {plural(len(self.center), 'column')}, got values of shape {array.shape}")
         return standardised(matrix, self.center, self.scale)
 
+    @cached_property
+    def _names(self) -> Array:
+        return _array_of(self.classes or [])
+
     def decode(self, codes: npt.ArrayLike) -> Array:
         """The classes of codes [N], in the type they had."""
         if self.classes is None:
             raise DataError("decode is for classes; this target has values. Use decode_values")
-        return _array_of(self.classes)[np.asarray(codes)]
+        return self._names[np.asarray(codes)]
 
     def decode_values(self, z: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """What a net gives, [N, k], in the values' own unit; [N] if they came so."""
@@ -266,7 +271,7 @@ def _as_classes(array: Array, classes: list[Any]) -> Array:
     """The cells in the type of the classes: a column of a table may be text in one file and numbers in another."""
     text = isinstance(classes[0], str)
     if text and array.dtype != object:
-        return as_texts(Column("target", "numeric", array.astype(np.float64)), classes)
+        return as_texts(Column("target", "numeric", array.astype(np.float64)), classes).cells
     if not text and array.dtype == object:
         return _array_of([cell if (number := number_of(cell)) is None else number for cell in array], object)
     return array

@@ -155,10 +155,9 @@ def _numbers(table: Any, numeric: list[int]) -> tuple[Array, Any]:
             found.append(values)
             kept.append(Column(column.name, "numeric", values[:1]))
         else:
-            present = column.values[~column.missing]
-            most = max(set(present.tolist()), key=present.tolist().count) if len(present) else None
+            counts = column.cells.counts()
             one = np.empty(1, object)
-            one[0] = most
+            one[0] = max(counts, key=counts.__getitem__) if counts else None
             kept.append(Column(column.name, "text", one))
     return np.stack(found, axis=1), Table(tuple(kept))
 

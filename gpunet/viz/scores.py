@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import metrics, rng
-from ..data.table import Column, Table
+from ..data.table import Table
 from ..errors import ConfigError, ShapeError
 from .style import COLOURS, few_ticks, new_figure, shortened, styled
 from .subject import Subject, columns_of, rows_of, sample, subject, table_like
@@ -199,7 +199,7 @@ def _as_given(about: Subject, x: Any) -> Any:
 def _shuffled(table: Any, k: int, order: Array) -> Any:
     if isinstance(table, Table):
         columns = list(table.columns)
-        columns[k] = Column(columns[k].name, columns[k].kind, columns[k].values[order])
+        columns[k] = columns[k].take(order)
         return Table(tuple(columns))
     moved = table.copy()
     moved[:, k] = table[order, k]
