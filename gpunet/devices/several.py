@@ -45,7 +45,7 @@ class _Unavailable:
 @contextmanager
 def listed(cuda: Any, control: Any, part: tuple[int, int]) -> Iterator[list[Launch]]:
     """Kernels asked for inside are not run but listed; they are to use this Control and, with part (k, n), the k-th of n
-    equal parts of the scratch memory.
+    equal parts of the scratch memory. The caller has cuda.turn.
 
     Raises:
         Apart: something else than kernels is needed, or more memory.

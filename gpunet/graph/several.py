@@ -35,23 +35,34 @@ class Several:
         self._start = self.cuda.upload(np.tile(np.array([1, 0, 0, 0], np.int64), (len(programs), 1)))
         self._controls = self.cuda.upload(np.zeros((len(programs), 4), np.int64))
         every = zip(*(program.works or () for program in programs), strict=True)
-        self._works = [launch for works in every for launch in self._joined(works)]
+        with self.cuda.turn:
+            self._works = [launch for works in every for launch in self._joined(works)]
         self._graphs: dict[int, Any] = {}
 
     def run(self, steps: int) -> list[int | BaseException]:
         """So many steps of each; what its own `run` would have returned or raised."""
         for program in self.programs:
             program.adopt()
+        done = [steps] * len(self.programs)  # as far as anybody knows
+        try:
+            with self.cuda.turn:
+                found = self._run_to_the_end(steps)
+            done = [steps if control[BEYOND] else control[DONE] for control in found]
+        finally:
+            for program, count in zip(self.programs, done, strict=True):
+                program.count(count)
+        return [as_found(beyond(control)) if control[BEYOND] else control[DONE] for control in found]
+
+    def _run_to_the_end(self, steps: int) -> list[list[int]]:
+        """What then stands in the Controls."""
         self._controls[...] = self._start
         many, rest = divmod(steps, STEPS_A_LAUNCH)
         for length in [STEPS_A_LAUNCH] * many + [1] * rest:
             if length not in self._graphs:
                 self._graphs[length] = captured(self.cuda, self._works, length)
             self._graphs[length].launch()
-        found = self.cuda.download(self._controls).tolist()
-        for program, control in zip(self.programs, found, strict=True):
-            program.count(steps if control[BEYOND] else control[DONE])
-        return [as_found(beyond(control)) if control[BEYOND] else control[DONE] for control in found]
+        found: list[list[int]] = self.cuda.download(self._controls).tolist()
+        return found
 
     def _joined(self, works: Sequence[Callable[[], Any]]) -> Sequence[Callable[[], Any]]:
         """The launches of one call, for all programs."""
