@@ -380,6 +380,7 @@ def test_text_that_is_odd_but_legal() -> None:
     table("odd name.v2.csv", rows, ["größe", "klasse, alt"])
     done = run("odd name.v2.csv", "--target", "klasse, alt", *QUICK)
     assert done.code == 0 and Path("runs/odd-name-1").is_dir(), done.err
+    assert "next   gpunet-train predict runs/odd-name-1 'odd name.v2.csv' -o out.csv\n" in done.out, "can be typed as it is"
     shown = run("predict", "runs/odd-name-1", "odd name.v2.csv")
     assert {row[0] for row in shown.rows[1:]} <= {rows[0][1], rows[1][1]} and len(shown.rows) == 31
 

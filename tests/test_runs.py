@@ -285,7 +285,7 @@ def test_interrupted_then_resumed_without_a_name(data: str, number: int, code: i
     words = (data, "--target", "animal", "--epochs", "12", "--patience", "15", "--hidden", "4", "--no-report")
     found = interrupted(*words, "--json", number=number)
     assert found.code == code and found.json["stopped"] == word
-    assert "Go on with  gpunet-train resume runs/animals-1" in found.err
+    assert "\nresume gpunet-train resume runs/animals-1\n" in found.err
     assert 3 <= len(rows("runs/animals-1/metrics.csv")) < 12
     resumed = run("resume", "--json", "-q")
     assert resumed.code == 0 and resumed.json["stopped"] == "finished" and resumed.json["epochs"] == 12
@@ -293,7 +293,9 @@ def test_interrupted_then_resumed_without_a_name(data: str, number: int, code: i
     for name in ("metrics.csv", "best.gpunet"):
         assert Path("runs/animals-1", name).read_bytes() == Path("whole", name).read_bytes(), name
     again = run("resume")
-    assert again.code == 0 and "finished already, after 12 epochs" in again.err and "test loss" in again.out
+    assert again.code == 0 and "finished already, after 12 epochs\n" in again.err and "test loss" in again.out
+    more = next(line for line in again.err.splitlines() if line.startswith("more   gpunet-train resume runs/animals-1 "))
+    assert run(*more.split()[2:], "-q", "--json").json["epochs"] > 12
     assert Path("runs/animals-1/log.txt").read_text().count("resuming") == 1
 
 
@@ -409,6 +411,8 @@ def test_lr_find(data: str) -> None:
     table("noise.csv", [[*map("{:.4f}".format, r), draw.choice(["u", "v"])] for r in x], ["a", "b", "c", "y"])
     sure = run("lr-find", "sure.csv", "--target", "y", "--json")
     assert sure.code == 0 and sure.json["sure"] and 1e-4 < sure.json["lr"] < 1 and len(sure.json["curves"]) == 3
+    told = run("lr-find", "sure.csv", "--target", "y")
+    assert told.err.endswith(f"next   gpunet-train sure.csv --target y --lr {sure.json['lr']:.1e}\n")
     noise = run("lr-find", "noise.csv", "--target", "y")
     assert noise.code == 0 and noise.out.startswith("unsure: ")
     assert run("lr-find", "sure.csv", "--target", "y", "--optimizer", "lbfgs").code == 2

@@ -42,9 +42,9 @@ def command(model: str, as_json: bool) -> int:
         if facts.get(name) is not None:
             value = facts[name]
             click.echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    for part in ("validation", "test", "recipe", "versions"):
+    for part, called in {"validation": "best epoch", "test": "test", "recipe": "recipe", "versions": "versions"}.items():
         if facts.get(part):
-            click.echo(f"{part}: " + ", ".join(f"{k} {_figure(v)}" for k, v in facts[part].items() if v is not None))
+            click.echo(f"{called}: " + ", ".join(f"{k} {_figure(v)}" for k, v in facts[part].items() if v is not None))
     return 0
 
 

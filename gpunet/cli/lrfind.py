@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .rundir import to_json
-from .train import _options, data_options, read, recipe, resolve
+from .train import _options, data_options, line, read, recipe, resolve
 
 
 @click.command()
@@ -36,5 +36,6 @@ def command(data: str | None, file: str | None, assignments: tuple[str, ...], as
     else:
         click.echo(str(found))
         if found.lr is not None:
-            click.echo(f"next   gpunet-train {resolved['data.path']} --lr {found.lr:.1e} ...", err=True)
+            target = ("--target", resolved["data.target"]) if resolved["data.target"] else ()
+            click.echo(f"next   {line(resolved['data.path'], *target, '--lr', f'{found.lr:.1e}')}", err=True)
     return 0

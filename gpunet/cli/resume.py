@@ -11,7 +11,7 @@ import click
 
 from ..errors import ConfigError
 from . import config, rundir
-from .train import Show, output_options, read, tell, train
+from .train import Show, line, output_options, read, tell, train
 
 
 @click.command()
@@ -31,6 +31,7 @@ def command(
     if nothing had happened. Where that cannot be promised, since the data, the options, the code or the machine changed,
     it says so and does not start, unless --force is given.
     """
+    from ..tabular.phrases import plural
     from ..train import checkpoint
 
     path = rundir.newest() if run is None else run
@@ -40,7 +41,10 @@ def command(
         settings = settings_of(about, assignments, data, path)
         if not assignments and not force and _finished(path):
             found = json.loads((path / "summary.json").read_text())
-            directory.say(f"{path}: finished already, after {found['epochs']} epochs")
+            directory.say(f"{path}: finished already, after {plural(found['epochs'], 'epoch')}")
+            if found["stopped"] == "finished":
+                more = f"train.epochs={2 * found['epochs']}"
+                directory.say(f"more   {line('resume', path, '--set', more, '--force')}")
             tell(found, directory, settings["data.path"], show)
             return 0
         directory.say(f"resuming {path}")

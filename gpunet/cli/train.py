@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -211,12 +212,19 @@ def tell(found: dict[str, Any], directory: RunDirectory, data: str, show: Show) 
         directory.say(f"test {'   '.join(test)}", shown=False)
     if found["stopped"] in ASKED_TO_END:
         kept = f"{BEST} has the weights of its best epoch so far" if found["best_epoch"] else "no epoch was finished"
-        directory.say(f"{found['stopped']}: {kept}. Go on with  gpunet-train resume {directory.path}", shown=True)
+        directory.say(f"{found['stopped']}: {kept}", shown=True)
+        directory.say(f"resume {line('resume', directory.path)}", shown=True)
     if show.as_json:
         click.echo(to_json(found))
         return
     if test:
         click.echo(f"test {'   '.join(test)}   {found['seconds']:.1f} s in all")
     click.echo(f"model  {found['model']}")
-    click.echo(f"next   gpunet-train predict {directory.path} {'your.csv' if data in ('digits', '-') else data} -o out.csv")
+    rows = "your.csv" if data in ("digits", "-") else data
+    click.echo(f"next   {line('predict', directory.path, rows, '-o', 'out.csv')}")
     sys.stdout.flush()
+
+
+def line(*words: object) -> str:
+    """What to type, spaces in names and all."""
+    return shlex.join(["gpunet-train", *map(str, words)])
