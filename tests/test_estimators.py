@@ -663,6 +663,21 @@ def test_calibration_lowers_the_loss_of_unseen_rows_and_changes_no_class() -> No
     assert np.array_equal(made[0].predict(x), made[1].predict(x))
 
 
+def test_honest_folds_are_averaged_as_logarithms() -> None:
+    """Of nets that differ, which are honest each, the mean of probabilities is not sure enough; that of logarithms is."""
+    r = np.random.default_rng(0)
+    z = 2 * r.normal(size=(20_000, 1)) * [1, -1]
+    y = (r.uniform(size=len(z)) > probabilities("classification", z)[:, 0]).astype(int)  # z would be right
+    nets = [z + 2 * r.normal(size=(len(z), 1)) * [1, -1] for _ in range(4)]
+    honest = [net / temperature(net, y, None, "classification") for net in nets]
+    mean = np.log(np.mean([probabilities("classification", net) for net in honest], axis=0))
+    assert temperature(mean, y, None, "classification") < temperature(np.mean(honest, axis=0), y, None, "classification") < 1
+
+    made = classifier(cv=3, max_iter=3).fit(X, Y)
+    each = [gpunet.Model(net, made.encoder_, made.target_).outputs(made._read(X)) for net in made.model_.net]
+    np.testing.assert_allclose(made.predict_proba(X), probabilities("classification", np.mean(each, axis=0)), rtol=1e-5)
+
+
 @pytest.mark.parametrize("settings", [{"n_ensemble": 2}, {"cv": 2}, {"cv": 2, "n_ensemble": 2}])
 def test_nets_side_by_side(settings: dict[str, Any]) -> None:
     made = classifier(calibrate=False, max_iter=3, **settings).fit(X, Y)

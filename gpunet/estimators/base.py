@@ -294,14 +294,19 @@ class MLP(BaseEstimator):
         return y
 
     def _finish(self, folds: list[list[Trainer]], judges: Sequence[Any]) -> None:
-        """One model of all nets: each fold's are averaged and made honest, then the folds are averaged."""
+        """One model of all nets: each fold's are averaged and made honest, then the folds are averaged.
+
+        A mean of honest probabilities is honest only where they agree, and else not sure enough (Ranjan and Gneiting 2010);
+        that of their logarithms is nearly so.
+        """
         nets = [self._joined([trainer.model for trainer in fold]) for fold in folds]
         if judges and (smoothing := losses.smoothing(self._trainers[0].loss)):
             nets = [nn.Sequential(copy.deepcopy(net), nn.Unsmooth(smoothing)).to(net.device) for net in nets]
         self.temperature_ = self._temperature(nets, judges)
         if self.temperature_ is not None:
             nets = [self._cooled(net, self.temperature_) for net in nets]
-        self.model_ = Model(self._joined(nets), self.encoder_, self.target_, info=self._info())
+        net = self._joined(nets, average=None if self.temperature_ is None else "outputs")
+        self.model_ = Model(net, self.encoder_, self.target_, info=self._info())
         self.histories_ = [trainer.history for trainer in self._trainers]
         self.history_ = self.histories_[0]
         self.n_iter_ = max(history.epochs for history in self.histories_)
@@ -309,10 +314,10 @@ class MLP(BaseEstimator):
     def _cooled(self, net: nn.Module, temperature: float) -> nn.Module:
         return nn.Sequential(copy.deepcopy(net), nn.Temperature(temperature)).to(net.device)
 
-    def _joined(self, nets: list[nn.Module]) -> nn.Module:
+    def _joined(self, nets: list[nn.Module], average: str | None = None) -> nn.Module:
         if len(nets) == 1:
             return nets[0]
-        average = "probabilities" if self.target_.task == "classification" else "outputs"
+        average = average or ("probabilities" if self.target_.task == "classification" else "outputs")
         return nn.Ensemble(*[copy.deepcopy(net) for net in nets], average=average).to(nets[0].device)
 
     def _temperature(self, nets: list[nn.Module], judges: Sequence[Any]) -> float | None:

@@ -50,7 +50,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         columns: {name: "numeric", "categorical" or "drop"}, where a column is not what it looks like; see columns_. What is
             left out as an identifier (texts nearly all different, numbers of the rows) is kept if it is named here.
         calibrate: take label smoothing back, and divide the logits by a temperature that fits the held-out rows (Guo et
-            al. 2017).
+            al. 2017). Several folds' nets, each honest, are then averaged as logarithms of their probabilities.
         callbacks, verbose (True, "bar", "lines"), warm_start (fit goes on where it stood, the optimizer too),
         shuffle, random_state, device ("auto", "cpu", "cuda", "cuda:1").
 

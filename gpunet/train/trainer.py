@@ -301,6 +301,7 @@ class Trainer:
     def _run_epochs(
         self, data: Batches, sizes: list[int], held_out: Batches | None, shuffle: bool, max_seconds: float | None
     ) -> None:
+        self.model.train()
         while self.history.epochs < self.epochs:
             if max_seconds is not None and self.history.epochs and self.seconds > max_seconds:
                 self.stop("time")
@@ -315,7 +316,8 @@ class Trainer:
         if shuffle:
             data.shuffle(self.epoch)
         data.begin(sizes, at)
-        self.model.train()
+        if not self.model.training:  # a callback may have left it so; to walk through all layers costs as much as a small step
+            self.model.train()
         began, begun_at = time.perf_counter(), at
         if not at:
             self._total.value[...] = 0  # in place, as the batches' order: programs have nothing to adopt
