@@ -33,6 +33,7 @@ from gpunet.graph.compile import Compiled
 from gpunet.graph.program import Program
 from gpunet.train import trainer as training
 from gpunet.train.recipe import Recipe, train
+from gpunet.train.together import train_together
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST, BATCH = 20, 32  # steps whose losses are compared, rows in each
@@ -163,8 +164,9 @@ def tests() -> dict[str, Any]:
 
 
 def exercise(device: Device) -> None:
-    """What compute-sanitizer watches: a captured step of every layer and optimizer and of the usual losses, eager ops
-    at odd sizes, an evaluation. Small, for each access is checked: it takes seconds without the sanitizer."""
+    """What compute-sanitizer watches: a captured step of every layer and optimizer and of the usual losses, one of three
+    nets by the same launches, eager ops at odd sizes, an evaluation. Small, for each access is checked: it takes seconds
+    without the sanitizer."""
     random = np.random.default_rng(0)
     x, codes = random.normal(size=(66, 13)).astype(np.float32), random.integers(0, 9, (66, 3))
     classes, weights, values = random.integers(0, 5, 66), random.random(66), random.normal(size=(66, 5)).astype(np.float32)
@@ -184,6 +186,8 @@ def exercise(device: Device) -> None:
         Trainer(net, loss, recipe, device=device, seed=0).fit(
             data, validation=0.3, epochs=2, batch_size=16, accumulate=2, average=0.9, show_progress=False
         )
+    several = [Trainer(nn.MLP(13, 17, 5, norm="layer", dropout=0.1), "cross_entropy", device=device, seed=i) for i in range(3)]
+    train_together(several, lambda i: several[i].fit((x, classes), epochs=2, batch_size=16, show_progress=False), at_a_time=3)
     a, b = (tensor(random.normal(size=(7, 1023)), device=device, requires_grad=True) for _ in "ab")
     made = ops.where(a > b, ops.sin(a) * b, ops.clip(b, low=-1.0, high=1.0)) + ops.erf(a) / (1.0 + ops.square(b))
     picked = ops.pad(ops.softmax(made)[1:, ::3], widths=((1, 2), (0, 3)))
