@@ -471,7 +471,7 @@ USAGE = [
     (("digits", "--optimizer", "lbfgs", "--dropout", "0.1"), "leave Dropout out"),
     (("digits", "--target", "y"), "leave --target out"),
     (("digits", "more"), "unexpected extra argument"), (("train",), "Missing argument"), (("predict", "m"), "Missing argument"),
-    (("env", "--jsn"), "No such option"),
+    (("env", "--jsn"), "No such option"), (("pedict", "m", "a.csv"), 'no command and no file "pedict". Did you mean "predict"?'),
 ]
 # fmt: on
 

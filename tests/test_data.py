@@ -978,6 +978,14 @@ def test_the_digits_are_small_and_attributed() -> None:
 
 
 @needs_pyarrow
+def test_a_column_of_empty_cells_that_may_be_text(tmp_path: Path) -> None:
+    """The text of all of them takes no byte, and no memory has an address then."""
+    path = put(tmp_path, b'\r\n"\r\n1"\r\n""')
+    one, other = (contents(read_csv(path, engine=engine, header=True)) for engine in ("csv", "pyarrow"))  # type: ignore[arg-type]
+    assert one == other == {"1": ("numeric", [None])}
+
+
+@needs_pyarrow
 def test_large_numbers_and_infinity_are_read_in_silence(tmp_path: Path) -> None:
     path = put(tmp_path, "n\n" + "1e300\n-1e308\ninf\n-inf\n" * 100)
     assert np.array_equal(read_csv(path, engine="pyarrow")["n"].values, [1e300, -1e308, np.inf, -np.inf] * 100)

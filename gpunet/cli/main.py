@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import os
 import signal
@@ -54,6 +55,9 @@ class _Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.75)
+            if near and not os.path.exists(args[0]):
+                ctx.fail(f'no command and no file "{args[0]}". Did you mean "{near[0]}"?')
             args = ["train", *args]
         return super().parse_args(ctx, args)
 

@@ -167,7 +167,7 @@ def has_longer(column: Any, size: int) -> bool:
 
 def _place(array: Any) -> tuple[Any, ...]:
     """Where its texts lie in memory."""
-    return (array.offset, len(array), *(buffer and buffer.address for buffer in array.buffers()))
+    return (array.offset, len(array), *(None if b is None else b.address for b in array.buffers()))
 
 
 def _as_printed(column: Any) -> list[str | None]:
