@@ -173,6 +173,26 @@ def test_a_table_of_every_kind_of_column(animals_csv: str) -> None:
     assert 'note: column "colour": ' in predicted.err and 'not seen in training: "violet"' in predicted.err
 
 
+def test_columns_are_read_as_asked() -> None:
+    x = np.random.default_rng(0).normal(size=1000)
+    rows = [[i, i % 4, f"{v:.3f}", "up" if v > 0 else "down"] for i, v in enumerate(x)]
+    data = table("rows.csv", rows, ["id", "zip", "x", "way"])
+    done = run(data, "--target", "way", *QUICK)
+    assert done.code == 0 and 'left out, it numbers the rows: "id"' in done.err
+    asked = run(data, "--target", "way", "--columns", "id=numeric, zip=categorical", *QUICK)
+    assert asked.code == 0 and "numbers the rows" not in asked.err
+    seen = run("inspect", "runs/rows-2", "--json").json["columns"]
+    assert [column["treatment"].partition(":")[0] for column in seen] == ["standardised", "one-hot", "standardised"]
+    assert len(run("predict", "runs/rows-2", data).rows) == 1001
+    assert "columns: id=numeric,zip=categorical" in Path("runs/rows-2/config.yaml").read_text()
+    dropped = run(data, "--target", "way", "--columns", "id=drop,zip=drop", *QUICK)
+    assert dropped.code == 0 and "rows.csv: 1 columns" in dropped.err
+    for wrong, said in (("idd=drop", 'Did you mean "id"'), ("id", "NAME=KIND wanted"), ("id=text", "NAME=KIND wanted")):
+        failed = run(data, "--target", "way", "--columns", wrong)
+        assert failed.code == 2 and said in failed.err
+    assert "no table" in run("digits", "--columns", "id=drop").err
+
+
 def test_regression(numbers_csv: str) -> None:
     done = run(numbers_csv, "--target", "price", "--hidden", "16", "--epochs", "40", "--lr", "0.05", "--json")
     assert done.code == 0 and {"test.rmse", "test.mae", "test.r2", "test.loss"} <= done.json.keys()

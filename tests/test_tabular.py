@@ -155,7 +155,7 @@ def numbered(values: Any, **other: Any) -> Encoder:
 @pytest.mark.parametrize("rows", [columns.FEW_ROWS_TO_NUMBER + 1, 5000])
 def test_row_numbers_are_left_out(rows: int) -> None:
     r = np.random.default_rng(rows)
-    for values in (np.arange(rows), 1e6 - np.arange(rows), r.permutation(rows) + 1, r.permutation(4 * rows)[:rows]):
+    for values in (np.arange(rows), 1e6 - np.arange(rows), r.permutation(rows) + 1, r.permutation(columns.SPARSEST * rows)[:rows]):
         encoder = numbered(values)
         assert encoder.describe()[0] == ("x", "dropped", "left out: it numbers the rows")
         assert encoder.notes == ['left out, it numbers the rows: "x"'] and encoder.output_names == ["beside"]

@@ -103,6 +103,13 @@ def character(value: Any) -> str:
     return value
 
 
+def kinds(value: Any) -> str:
+    from ..tabular.asked import parsed
+
+    given = ",".join(map(str, value)) if isinstance(value, list) else text(value)
+    return ",".join(f"{name}={kind}" for name, kind in parsed(given).items())
+
+
 def activation(value: Any) -> str:
     from ..ops.activations import lookup
 
@@ -172,6 +179,8 @@ KEYS: dict[str, Key] = {
                                 "What the target is: auto, classification or regression."),
     "data.split":           Key("--split", "random|official", choice("random", "official"), "random", "",
                                 "Of the embedded digits: by seed, or disjoint writers."),
+    "data.columns":         Key("--columns", "NAME=KIND,...", kinds, None, "found out",
+                                "Columns that are not what they look like: numeric, categorical or drop, as in id=drop,zip=categorical."),
     "data.header":          Key("--header/--no-header", "", switch, None, "found out",
                                 "Whether a CSV's first line names the columns."),
     "data.delimiter":       Key("--delimiter", "CHAR", character, None, "found out",

@@ -106,7 +106,19 @@ def read(settings: dict[str, Any]) -> Any:
         if type(other.x) is not type(found.x):
             raise ConfigError(f"--test {test_file} is not the kind of data that {settings['data.path']} is")
         found.test_x, found.test_y = other.x, other.y
+    if settings["data.columns"] is not None:
+        found.x = _as_asked(found.x, settings["data.columns"])
+        found.test_x = None if found.test_x is None else _as_asked(found.test_x, settings["data.columns"])
     return found
+
+
+def _as_asked(x: Any, columns: str) -> Any:
+    from ..data.table import Table
+    from ..tabular.asked import parsed, retyped
+
+    if not isinstance(x, Table):
+        raise ConfigError(f"--columns {columns}: the data are no table, so that no column has a name")
+    return retyped(x, parsed(columns))
 
 
 def recipe(settings: dict[str, Any]) -> Any:

@@ -19,6 +19,7 @@ from ..data.sparse import Csr
 from ..data.table import Table
 from ..errors import ConfigError, DataError, ShapeError
 from ..tabular import Encoder, SparseEncoder, Target
+from ..tabular.asked import retyped
 from ..train import History, Trainer
 from ..train.forward import Forward
 from ..train.model import Model
@@ -37,7 +38,6 @@ from .rows import (
     read_weight,
     read_x,
     read_y,
-    retyped,
     rows_of,
 )
 from .settings import Penalised, Settings, loss, settings

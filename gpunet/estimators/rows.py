@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from ..data.sparse import Csr
 from ..data.table import Column, Table
-from ..errors import ConfigError, DataError, DTypeError, ShapeError, did_you_mean
-from ..tabular.columns import as_numbers, as_texts, check_finite
+from ..errors import DataError, DTypeError, ShapeError
+from ..tabular.columns import check_finite
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
@@ -108,26 +108,6 @@ def is_frame(x: Any) -> bool:
     """pandas, polars, pyarrow, or a dict of columns."""
     is_plain = isinstance(x, np.ndarray)
     return isinstance(x, (Table, Mapping)) or not is_plain and (hasattr(x, "columns") or hasattr(x, "column_names"))
-
-
-def retyped(table: Table, wanted: Mapping[str, str]) -> Table:
-    """The table with columns read as the user says: "numeric", "categorical" or "drop"."""
-    for name, kind in wanted.items():
-        if name not in table.names:
-            raise ConfigError(f'columns: no column "{name}".{did_you_mean(name, table.names)}')
-        if kind not in KINDS:
-            raise ConfigError(f'columns: "{name}" can be read as {", ".join(KINDS)}, not as {kind!r}')
-    kept = [c for c in table.columns if wanted.get(c.name) != "drop"]
-    read = (replace(_READ[wanted[c.name]](c), asked=True) if c.name in wanted else c for c in kept)
-    return Table(tuple(read), table.notes)
-
-
-def _as_categories(column: Column) -> Column:
-    return Column(column.name, "text", as_texts(column, ()))
-
-
-_READ: dict[str, Any] = {"numeric": lambda c: Column(c.name, "numeric", as_numbers(c)), "categorical": _as_categories}
-KINDS = (*_READ, "drop")
 
 
 def names_of(x: Any) -> list[str] | None:

@@ -40,7 +40,7 @@ from .treatment import Matrix, Role, Treatment
 MOST_CATEGORIES = 100  # as AutoGluon's networks have it
 FEW_TEXTS = 20
 FEW_ROWS_TO_NUMBER = 500  # more than the days of a year, or the years of most records
-SPARSEST = 4  # numbers of the range for each row: 70 % of a table, and of these 80 %, have 1.8
+SPARSEST = 8  # numbers of the range for each row: a table of which an eighth of the rows train
 
 
 @dataclass(frozen=True)
@@ -226,10 +226,10 @@ def choose(column: Column) -> Treatment:
 
 
 def row_numbers(columns: Sequence[Column]) -> set[str]:
-    """The columns that number the rows: whole, all different, at least a quarter of all there are in their range.
+    """The columns that number the rows: whole, all different, at least an eighth of all there are in their range.
 
     What is measured repeats itself: n draws from fewer than SPARSEST * n numbers are all different with a probability
-    below exp(-(n - 1) / (2 * SPARSEST)), e-62 for 500 rows. So they were dealt out, as numbers of rows are; or as ranks and
+    below exp(-(n - 1) / (2 * SPARSEST)), e-31 for 500 rows. So they were dealt out, as numbers of rows are; or as ranks and
     places in time are, which is why fewer rows are not judged, and why columns that number the rows in different orders
     (a table of ranks) are kept, as is a column that the user calls numeric.
     """
