@@ -111,6 +111,20 @@ def test_nets_of_different_sizes_share_their_launches(cuda: Any, dtype: Any) -> 
     assert assert_equal(alone_and_together(cuda, make, 3, 35)) == [35] * 3
 
 
+def test_nets_that_need_much_scratch_memory_have_all_of_it_in_turn(cuda: Any) -> None:
+    cuda.workspace = cuda.workspace[:2048]  # of which three nets would have 256 bytes each, and want 1024
+    before = Counter(getattr(cuda.xp, "counts", {}))
+
+    def make(i: int) -> tuple[Callable[[], None], State]:
+        t = {"x": tensor(np.random.default_rng(i).normal(size=(600, 64)), device=cuda)}
+        return lambda: t["x"].assign(t["x"] - ops.mean(t["x"], axis=0)), t
+
+    assert_equal(alone_and_together(cuda, make, 3, 2))
+    if before:
+        # the mean takes two launches, and is three nets' one after the other; then come the difference and the count
+        assert cuda.xp.counts["launches"] - before["launches"] == 2 * 3 * (2 + 2) + 2 * (3 * 2 + 2)
+
+
 def test_a_launch_has_room_for_eight_nets() -> None:
     cuda = emulated_cuda(orders=())
 

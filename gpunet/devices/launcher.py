@@ -29,7 +29,7 @@ def options_of(source: str) -> tuple[str, ...]:
 class Launcher:
     """`launch` runs a kernel; `control` is what all of them share: whether to go on, and what went wrong.
 
-    Where there is a list `listed`, a launch only goes there (several.py).
+    Inside `listing` a launch is only listed.
     """
 
     def __init__(self, cupy: Any, device: Any) -> None:
@@ -38,13 +38,13 @@ class Launcher:
         self.texts: dict[str, str] = {}  # sources that are no file: of chains
         self.control = cupy.asarray(np.array([1, 0, 0, 0], np.int64))
         self.done = 0  # the steps counted there, as the host last knew
-        self.listed: list[several.Launch] | None = None
+        self._listed: list[several.Launch] | None = None
 
     def launch(self, source: str, name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
         """Run gpunet::NAME of csrc/SOURCE.cu, or of `texts`; Control goes last. Scalars are NumPy's, of the kernel's own type."""
         args = (*args, self.control)
-        if self.listed is not None:
-            self.listed.append(several.Launch(source, name, grid, block, args))
+        if self._listed is not None:
+            self._listed.append(several.Launch(source, name, grid, block, args))
         else:
             self._run(self._kernel(source, name), grid, block, args)
 
@@ -59,6 +59,15 @@ class Launcher:
         first = launches[0]
         kernel = self._kernel(first.source, f"{several.KERNEL}<gpunet::{first.name}>")
         return [partial(self._run, kernel, (blocks,), first.block, (table,)) for blocks, table in several.tables(launches)]
+
+    @contextmanager
+    def listing(self) -> Iterator[list[several.Launch]]:
+        """Kernels asked for inside, which are neither run nor compiled."""
+        before, self._listed = self._listed, []
+        try:
+            yield self._listed
+        finally:
+            self._listed = before
 
     @contextmanager
     def using(self, control: Any) -> Iterator[None]:

@@ -52,13 +52,10 @@ def listed(cuda: Any, control: Any, part: tuple[int, int]) -> Iterator[list[Laun
     """
     launcher, before = cuda.launcher, (cuda.products, cuda.capturing, cuda.part)
     cuda.products, cuda.capturing, cuda.part = _Unavailable(cuda.products), True, part
-    launches: list[Launch] = []
     try:
-        with launcher.using(control):
-            launcher.listed = launches
+        with launcher.using(control), launcher.listing() as launches:
             yield launches
     finally:
-        launcher.listed = None
         cuda.products, cuda.capturing, cuda.part = before
 
 

@@ -109,8 +109,8 @@ class CapturedProgram(Program):
         return partial(_in_turn, [*moves, work])
 
     def _takes(self, work: Callable[[], Any]) -> bool:
-        """Whether a kernel takes these arrays: it is asked to, in a capture that is thrown away."""
-        with self.cuda.capture():
+        """Whether a kernel takes these arrays: it is asked to, in a capture and a list that are thrown away."""
+        with self.cuda.capture(), self.cuda.launcher.listing():
             return work() is not NotImplemented
 
     def _unguarded(self, call: Call) -> bool:
