@@ -25,6 +25,7 @@ from gpunet.errors import DivergedError, RangeError
 from gpunet.estimators import base
 from gpunet.graph import compile
 from gpunet.graph.several import Several, kind
+from gpunet.train import together
 from gpunet.train.together import Company, concurrency, train_together
 
 if fibers.missing():
@@ -239,6 +240,21 @@ def test_a_step_of_five_nets_takes_the_launches_of_one(monkeypatch: pytest.Monke
         found.append(ran[-1])  # of the last chunk, which is the second epoch
     assert found[0]["launches"] == found[1]["launches"] > 9 * 10 and not found[1]["products"]
     assert found[0]["graph launches"] == found[1]["graph launches"] == 9 and found[1]["downloads"] == 1
+
+
+def test_whoever_comes_first_the_same_nets_are_joined_once(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Counted(Several):
+        def __init__(self, programs: Any) -> None:
+            made.append(len(programs))
+            super().__init__(programs)
+
+    monkeypatch.setattr(together, "Several", Counted)
+    monkeypatch.setattr("gpunet.train.trainer.CHUNK_SECONDS", 1e-9)  # so that they meet often
+    nets = trainers(cuda)
+    train_together(nets, lambda i: fit(nets[i], i, epochs=12, patience=None), at_a_time=3)
+    assert made == [3, 3]  # a batch, and what is left of an epoch
 
 
 def test_one_that_diverges_ends_the_others(cuda: Any) -> None:

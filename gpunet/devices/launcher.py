@@ -54,6 +54,10 @@ class Launcher:
         if block:
             self.launch(source, name, (min(-(-threads // block), MOST_BLOCKS),), (block,), *args)
 
+    def ready(self, launches: Sequence[several.Launch]) -> list[partial[None]]:
+        """These launches, with nothing left to find out."""
+        return [partial(self._run, self._kernel(a.source, a.name), a.grid, a.block, a.args) for a in launches]
+
     def joined(self, launches: Sequence[several.Launch]) -> list[partial[None]]:
         """One launch that does what these, which are `several.alike`, would; more where a launch's arguments have no room."""
         first = launches[0]

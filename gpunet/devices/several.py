@@ -43,7 +43,7 @@ class _Unavailable:
 
 
 @contextmanager
-def listed(cuda: Any, control: Any, part: tuple[int, int]) -> Iterator[list[Launch]]:
+def listed(cuda: Any, control: Any, part: tuple[int, int] = (0, 1)) -> Iterator[list[Launch]]:
     """Kernels asked for inside are not run but listed; they are to use this Control and, with part (k, n), the k-th of n
     equal parts of the scratch memory. The caller has cuda.turn.
 

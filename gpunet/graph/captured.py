@@ -10,6 +10,7 @@ import numpy as np
 
 from ..devices import Device
 from ..devices.launcher import BEYOND, DONE, GO, INDEX
+from ..devices.several import Apart, listed
 from ..engine.op import plain_copies
 from .program import Call, Program, finite
 from .scalars import Scalars, fits
@@ -178,13 +179,25 @@ class CapturedProgram(Program):
     def _captured(self, steps: int) -> list[Any]:
         """The graphs of so many steps; there is more than one where Python is called back."""
         if steps not in self._graphs:
-            self._graphs[steps] = [captured(self.cuda, segment, steps) for segment in self._segments]
+            with self.cuda.turn:
+                ready = [[_ready(self.cuda, work) for work in segment] for segment in self._segments]
+            self._graphs[steps] = [captured(self.cuda, segment, steps) for segment in ready]
         return self._graphs[steps]
 
     @property
     def works(self) -> list[Callable[[], Any]] | None:
         """What a step launches, in order; None where Python is called back."""
         return None if self._between else self._segments[0]
+
+
+def _ready(cuda: Any, work: Callable[[], Any]) -> Callable[[], Any]:
+    """Its launches, which many steps repeat, without what it takes to find them; itself, if cuBLASLt is called too."""
+    try:
+        with listed(cuda, cuda.launcher.control) as launches:
+            work()
+    except Apart:
+        return work
+    return partial(_in_turn, cuda.launcher.ready(launches))
 
 
 def captured(cuda: Any, works: Sequence[Callable[[], Any]], steps: int) -> Any:

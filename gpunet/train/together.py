@@ -136,6 +136,7 @@ class Company:
         for asked in self._asked:
             groups.setdefault(asked.kind or asked, []).append(asked)
         for group in groups.values():
+            group.sort(key=lambda asked: id(asked.program))  # who came first is not known before, and makes no difference
             steps = min(asked.left for asked in group)
             for asked, outcome in zip(group, self._outcomes(group, steps), strict=True):
                 asked.told(outcome, steps)
