@@ -97,9 +97,10 @@ def _add_column(digest: Any, column: Column) -> None:
     if column.kind == "numeric":
         _add_array(digest, np.where(column.missing, np.nan, column.values))  # one NaN of the many
     else:
-        _add_array(digest, column.cells.each(lambda text: -1 if text is None else len(text), np.int64))
         texts, codes = column.cells.coded
         spelt = [text or "" for text in texts]
+        sizes = np.fromiter(map(len, spelt), np.int64, len(spelt))[codes]
+        _add_array(digest, np.where(column.missing, -1, sizes))
         digest.update("".join(map(spelt.__getitem__, codes.tolist())).encode("utf-8", "surrogatepass"))
 
 

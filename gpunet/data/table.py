@@ -75,7 +75,7 @@ class Column:
     @property
     def missing(self) -> npt.NDArray[np.bool_]:
         """True where the cell is missing."""
-        return np.isnan(self.cells) if self.kind == "numeric" else self.cells.each(lambda text: text is None, np.bool_)
+        return np.isnan(self.cells) if self.kind == "numeric" else self.cells.missing
 
     def take(self, rows: Any) -> Column:
         """The cells at these indices (or a slice, or where a mask is true), in that order."""

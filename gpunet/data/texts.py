@@ -38,8 +38,10 @@ class Texts:
     @classmethod
     def of_codes(cls, texts: Sequence[str | None], codes: Codes) -> Texts:
         """Cell i is texts[codes[i]]; several of the texts may be equal."""
+        if len(set(texts)) == len(texts):
+            return cls._of((list(texts), codes))
         distinct, places = encode(texts)
-        return cls._of((distinct, codes if len(distinct) == len(texts) else places[codes]))
+        return cls._of((distinct, places[codes]))
 
     @classmethod
     def _of(cls, coded: Coded) -> Texts:
@@ -67,6 +69,11 @@ class Texts:
             texts[:] = distinct
             self._cells = texts[codes]
         return self._cells
+
+    @property
+    def missing(self) -> npt.NDArray[np.bool_]:
+        distinct, codes = self.coded
+        return codes == distinct.index(None) if None in distinct else np.zeros(len(codes), np.bool_)
 
     def each(self, of: Callable[[Any], Any], dtype: Any) -> npt.NDArray[Any]:
         """of(cell) for each cell, called once for each different one."""
