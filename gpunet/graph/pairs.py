@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from .. import ops
 from ..engine import Edge, Node, Op
 from .trace import Graph
 
+Moved = dict[Edge, Edge]
+
 
 def join_pairs(graph: Graph) -> Graph:
-    _join_gathers(graph)
-    _join_cross_entropies(graph)
+    moved: Moved = {}
+    _join_gathers(graph, moved)
+    _join_cross_entropies(graph, moved)
+    if moved:
+        graph.rewire(lambda e: moved.get(e, e))
     return graph
 
 
-def _join_gathers(graph: Graph) -> None:
+def _join_gathers(graph: Graph, moved: Moved) -> None:
     """A batch's two tables, if nobody else wants to know its rows."""
     users = graph.users()
     for rows in [node for node in graph.nodes if node.op is ops.slice_rows]:
         readers = [n for n in graph.nodes if n.op is ops.gather and n.inputs[1] == (rows, 0)]
         if len(readers) == users[rows, 0] == 2:
             x, y = readers
-            _put(graph, ops.gather_two, (x.inputs[0], y.inputs[0], *rows.inputs), at=rows, of=readers)
+            _put(graph, ops.gather_two, (x.inputs[0], y.inputs[0], *rows.inputs), moved, at=rows, of=readers)
             graph.nodes.remove(rows)
 
 
-def _join_cross_entropies(graph: Graph) -> None:
+def _join_cross_entropies(graph: Graph, moved: Moved) -> None:
     """The loss and its gradient, where the device does both in one pass."""
     if graph.device is None or ops.softmax_cross_entropy_both.kernel not in graph.device.kernels:
         return
@@ -38,17 +42,12 @@ def _join_cross_entropies(graph: Graph) -> None:
             continue
         at = graph.nodes.index(value)
         if g[0].op is None or g[0] in graph.nodes[:at]:
-            _put(graph, ops.softmax_cross_entropy_both, gradient.inputs, at=value, of=[value, gradient])
+            _put(graph, ops.softmax_cross_entropy_both, gradient.inputs, moved, at=value, of=[value, gradient])
 
 
-def _put(graph: Graph, op: Op, inputs: tuple[Edge | None, ...], *, at: Node, of: Sequence[Node]) -> None:
+def _put(graph: Graph, op: Op, inputs: tuple[Edge | None, ...], moved: Moved, *, at: Node, of: Sequence[Node]) -> None:
     """Before `at`, one node with the outputs of several, which go."""
     both = Node(op, inputs, dict(at.settings), tuple(node.specs[0] for node in of))
-    moved: dict[Edge, Edge] = {(node, 0): (both, i) for i, node in enumerate(of)}
+    moved.update({(node, 0): (both, i) for i, node in enumerate(of)})
     graph.nodes.insert(graph.nodes.index(at), both)
     graph.nodes = [node for node in graph.nodes if node not in of]
-    graph.rewire(partial(_moved, moved))
-
-
-def _moved(moved: dict[Edge, Edge], e: Edge) -> Edge:
-    return moved.get(e, e)
