@@ -297,11 +297,10 @@ def _numbers(pyarrow: Any, table: Any, places: list[int]) -> tuple[dict[int, npt
 
 def _fill(out: npt.NDArray[np.float64], column: Any) -> bool:
     """Writes the column into `out`, and says whether there is a NaN in it that is no null."""
-    with np.errstate(over="ignore"):  # squares of large numbers, among which NaN stays NaN
-        return any(
-            np.count_nonzero(np.isnan(part)) > nulls if nulls else np.isnan(np.dot(part, part))
-            for part, nulls in filling(out, column)
-        )
+    return any(
+        np.count_nonzero(np.isnan(part)) > nulls if nulls else np.isnan(part.min())
+        for part, nulls in filling(out, column)
+    )
 
 
 def _texts(column: Any) -> Coded:
