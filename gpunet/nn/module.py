@@ -215,10 +215,17 @@ class Module:
 
     @property
     def device(self) -> Device:
+        return self._where() or select.device("cpu")
+
+    def _where(self) -> Device | None:
+        """Where it was sent; a new container is where its parts are."""
         if self._device is not None:
             return self._device
-        found = (module._device for _, module in self.modules() if module._device is not None)
-        return next(found, None) or select.device("cpu")  # a new container is where its parts are
+        for part in vars(self).values():
+            found = part._where() if isinstance(part, Module) else part.device if isinstance(part, Tensor) else None
+            if found is not None:
+                return found
+        return None
 
     @property
     def training(self) -> bool:
