@@ -219,5 +219,6 @@ PYBIND11_MODULE(_cpu, m) {
   bind_kernels(m);
   bind_program(m);
   bind_rows(m);
+  bind_text(m);
   bind_updates(m);
 }

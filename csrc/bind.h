@@ -113,6 +113,7 @@ void bind_elementwise(py::module_& m);
 void bind_kernels(py::module_& m);
 void bind_program(py::module_& m);
 void bind_rows(py::module_& m);
+void bind_text(py::module_& m);
 void bind_updates(py::module_& m);
 
 }  // namespace gpunet

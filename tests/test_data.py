@@ -42,6 +42,7 @@ from gpunet.data import (
     xor,
 )
 from gpunet.data import csv as csv_module
+from gpunet.devices import cpu
 from gpunet.errors import ConfigError, DataError, DTypeError, FormatError, ShapeError
 
 HAS_PYARROW = csv_module.by_arrow(io.BytesIO(b"a,b\n1,2\n"), 8) is not None
@@ -286,6 +287,13 @@ def test_both_engines_give_the_same_whatever_the_text(tmp_path_factory: pytest.T
     assert outcome(path, "pyarrow", header=True, on_bad_row="skip") == outcome(
         path, "csv", header=True, on_bad_row="skip"
     )
+
+
+@pytest.mark.skipif(cpu._native is None, reason="gpunet._cpu is not built")
+@given(st.text('",\n\rx', max_size=200), st.booleans(), st.booleans(), st.sampled_from(',;"\n'))
+def test_the_quotes_are_looked_at_alike_by_both(text: str, inside: bool, after_edge: bool, delimiter: str) -> None:
+    given = (text.encode(), ord(delimiter), inside, after_edge)
+    assert cpu._native.quotes(*given) == csv_module._quotes(*given)
 
 
 @needs_pyarrow

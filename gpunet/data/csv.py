@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Literal, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from ..devices import cpu
 from ..errors import ConfigError, DataError, FormatError, ShapeError
 from . import files
 from .arrow import codes, filling, has_longer
@@ -329,7 +330,7 @@ class _Watched:
     def __init__(self, file: BinaryIO, delimiter: str, *, lines_in_cells: bool) -> None:
         self.file, self.delimiter, self.lines_in_cells = file, ord(delimiter), lines_in_cells
         self.rest = b""  # what is not looked at yet, for its last byte's next is not known
-        self.inside, self.after_edge = np.uint64(0), np.uint64(1)  # of the byte before `rest`
+        self.inside, self.after_edge = False, True  # of the byte before `rest`
 
     def read(self, size: int = -1) -> bytes:
         block = self.file.read(size)
@@ -359,30 +360,41 @@ class _Watched:
                 raise _Odd
 
     def _look(self, text: bytes) -> None:
-        end = (len(text) - 1) // 64 * 64
-        letters, self.rest = np.frombuffer(text, np.uint8, end), text[end:]
-        if not end:
-            return
-        quotes, lines = _bits(letters == ord('"')), _bits(letters == ord("\n"))
-        if b"\r" in text:
-            lines |= _bits(letters == ord("\r"))
-        edges = quotes | lines | _bits(letters == self.delimiter)
-        inside = quotes.copy()  # after each byte, by the number of quotes so far: odd or even
-        for step in (1, 2, 4, 8, 16, 32):
-            inside ^= inside << np.uint64(step)
-        odd = np.bitwise_xor.accumulate(np.append(self.inside, inside >> LAST))
-        inside ^= np.uint64(0) - odd[:-1]
-        before = edges << ONE | np.append(self.after_edge, edges[:-1] >> LAST)
-        is_next = np.uint64(text[end] in (ord('"'), ord("\n"), ord("\r"), self.delimiter))
-        after = edges >> ONE | np.append(edges[1:] << LAST, is_next << LAST)
-        self.inside, self.after_edge = odd[-1], edges[-1] >> LAST
-        if (quotes & inside & ~before).any() or (quotes & ~inside & ~after).any():
+        look = _quotes if cpu._native is None else cpu._native.quotes
+        self.inside, self.after_edge, odd, line_ends = look(text, self.delimiter, self.inside, self.after_edge)
+        self.rest = text[_end(text) :]
+        if odd:
             raise _Odd
-        if not self.lines_in_cells and (lines & inside).any():
+        if line_ends and not self.lines_in_cells:
             raise _LinesInCells
 
 
 ONE, LAST = np.uint64(1), np.uint64(63)
+
+
+def _end(text: bytes) -> int:
+    """Of what is looked at together: whole pieces of 64 bytes, and at least one byte less than all, for the next one counts."""
+    return max(len(text) - 1, 0) // 64 * 64
+
+
+def _quotes(text: bytes, delimiter: int, inside: bool, after_edge: bool) -> tuple[bool, bool, bool, bool]:
+    """Of text up to `_end`: whether it ends inside quotes, after an edge; whether a quote is odd, a line ends inside."""
+    end = _end(text)
+    if not end:
+        return inside, after_edge, False, False
+    letters = np.frombuffer(text, np.uint8, end)
+    quotes, lines = _bits(letters == ord('"')), _bits(letters == ord("\n")) | _bits(letters == ord("\r"))
+    edges = quotes | lines | _bits(letters == delimiter)
+    within = quotes.copy()  # after each byte, by the number of quotes so far: odd or even
+    for step in (1, 2, 4, 8, 16, 32):
+        within ^= within << np.uint64(step)
+    so_far = np.bitwise_xor.accumulate(np.append(np.uint64(inside), within >> LAST))
+    within ^= np.uint64(0) - so_far[:-1]
+    before = edges << ONE | np.append(np.uint64(after_edge), edges[:-1] >> LAST)
+    is_next = np.uint64(text[end] in (ord('"'), ord("\n"), ord("\r"), delimiter))
+    after = edges >> ONE | np.append(edges[1:] << LAST, is_next << LAST)
+    odd = (quotes & within & ~before) | (quotes & ~within & ~after)
+    return bool(so_far[-1]), bool(edges[-1] >> LAST), bool(odd.any()), bool((lines & within).any())
 
 
 def _bits(letters: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
