@@ -170,6 +170,22 @@ def emulated_cuda(**how: Any) -> CUDA:
     return PoisonedCUDA(0, cupy, FakeCublasLt(cupy))
 
 
+def cuda_device(kind: str, **how: Any) -> CUDA:
+    """The emulated device, or a real one where there is one."""
+    if kind == "emulated":
+        return emulated_cuda(**how)
+    problem = environment.cuda_problem()
+    if problem is not None:
+        pytest.skip(f"no GPU: {problem}")
+    return cuda.open_cuda(0)
+
+
+@pytest.fixture(params=["emulated", "cuda"], name="cuda")
+def fresh_cuda(request: pytest.FixtureRequest) -> CUDA:
+    """Fresh each time, so that what it was asked for can be counted."""
+    return cuda_device(request.param, orders=())
+
+
 # ---------------------------------------------------------------- the fixture
 
 

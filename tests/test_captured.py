@@ -15,10 +15,10 @@ from emulation import EmulatedCupy
 
 from gpunet import Trainer, losses, nn, ops, optim
 from gpunet.data import digits
-from gpunet.devices import Device, cuda_kernels, environment
+from gpunet.devices import Device, cuda_kernels
 from gpunet.devices.cpu import CPU
 from gpunet.devices.cublaslt import BGRADA, BIAS
-from gpunet.devices.cuda import CUDA, open_cuda
+from gpunet.devices.cuda import CUDA
 from gpunet.engine import mode, op, tensor
 from gpunet.errors import ConfigError, DivergedError, OutOfMemoryError, RangeError
 from gpunet.graph import compile
@@ -35,17 +35,6 @@ NETS = {
     "gelu and dropout": {"activation": "gelu", "dropout": 0.2},
     "tanh and batch norm": {"activation": "tanh", "norm": "batch"},
 }
-
-
-@pytest.fixture(params=["emulated", "cuda"])
-def cuda(request: pytest.FixtureRequest) -> Any:
-    """Fresh each time, so that what it was asked for can be counted."""
-    if request.param == "emulated":
-        return emulated_cuda(orders=())
-    problem = environment.cuda_problem()
-    if problem is not None:
-        pytest.skip(f"no GPU: {problem}")
-    return open_cuda(0)
 
 
 class LossOfEachStep:

@@ -8,14 +8,13 @@ import fibers
 import numpy as np
 import pytest
 from any_chain import BINARY, COMPARE, UNARY, Chain, layer_norm, longest, random_chain
-from conftest import emulated_cuda
+from conftest import cuda_device, emulated_cuda
 from test_chains import everything, names
 
 from gpunet import Trainer, losses, nn, ops, optim, presets
 from gpunet.data.table import Table
-from gpunet.devices import Device, cuda_chains, environment
+from gpunet.devices import Device, cuda_chains
 from gpunet.devices.cpu import CPU
-from gpunet.devices.cuda import open_cuda
 from gpunet.engine import mode, tensor
 from gpunet.graph import compile
 from gpunet.graph.captured import captured
@@ -31,12 +30,7 @@ each_float = pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)
 @pytest.fixture(params=["emulated", "cuda"])
 def cuda(request: pytest.FixtureRequest) -> Any:
     """The first launch of each kind goes in eight orders of threads, on guarded copies."""
-    if request.param == "emulated":
-        return emulated_cuda()
-    problem = environment.cuda_problem()
-    if problem is not None:
-        pytest.skip(f"no GPU: {problem}")
-    return open_cuda(0)
+    return cuda_device(request.param)
 
 
 # ---------------------------------------------------------------- any chain

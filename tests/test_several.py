@@ -14,12 +14,12 @@ import fibers
 import numpy as np
 import pytest
 from conftest import emulated_cuda
+from test_captured import NETS
 
 import gpunet
 from gpunet import Trainer, losses, nn, ops, optim
 from gpunet.data import digits
-from gpunet.devices import Device, environment, select
-from gpunet.devices.cuda import open_cuda
+from gpunet.devices import Device, select
 from gpunet.engine import Tensor, mode, op, tensor
 from gpunet.errors import DivergedError, RangeError
 from gpunet.estimators import base
@@ -34,21 +34,6 @@ if fibers.missing():
 ROWS = 120
 DATA = digits()
 X, Y = (DATA.x[:ROWS] / 16).astype(np.float32), DATA.y[:ROWS]
-NETS: dict[str, dict[str, Any]] = {
-    "relu": {"activation": "relu"},
-    "gelu and dropout": {"activation": "gelu", "dropout": 0.2},
-    "tanh and batch norm": {"activation": "tanh", "norm": "batch"},
-}
-
-
-@pytest.fixture(params=["emulated", "cuda"])
-def cuda(request: pytest.FixtureRequest) -> Any:
-    if request.param == "emulated":
-        return emulated_cuda(orders=())
-    problem = environment.cuda_problem()
-    if problem is not None:
-        pytest.skip(f"no GPU: {problem}")
-    return open_cuda(0)
 
 
 def test_kernels_ask_where_they_stand_in_their_nets_part_of_the_launch() -> None:

@@ -130,14 +130,14 @@ class Target:
         return standardised(matrix, self.center, self.scale)
 
     @cached_property
-    def _names(self) -> Array:
+    def _class_array(self) -> Array:
         return _array_of(self.classes or [])
 
     def decode(self, codes: npt.ArrayLike) -> Array:
         """The classes of codes [N], in the type they had."""
         if self.classes is None:
             raise DataError("decode is for classes; this target has values. Use decode_values")
-        return self._names[np.asarray(codes)]
+        return self._class_array[np.asarray(codes)]
 
     def decode_values(self, z: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """What a net gives, [N, k], in the values' own unit; [N] if they came so."""
