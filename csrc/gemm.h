@@ -223,11 +223,21 @@ template <class T> void narrow_product(const Product<T>& p, long matrix, Span ro
   }
 }
 
+// A few tiles, all in one panel: to work out blocks and areas would take longer than the product.
+template <class T> bool is_small(const Product<T>& p) {
+  return p.count == 1 && p.m <= 2 * kTileRows && p.n <= kTileCols<T> && p.k <= kBlock<T>;
+}
+
 template <class T> void product(const Product<T>& p, Part part) {
+  T* copies = static_cast<T*>(scratch(sizeof(T) * kScratch<T>));
+  if (part.count == 1 && is_small(p)) {
+    if (p.db) fold_columns<T, Sum>(p.db, p.b.data, p.k, p.n, {0, p.n});
+    const Panels<T> panel = panels_of(p.b, p.b.data, p.k, p.n, p.m, copies);
+    return panel_product(p, 0, {{0, p.m}, {0, p.n}}, {0, p.k}, Rows<T>{p.a.data, p.a.row, p.a.col, 0}, panel);
+  }
   const bool by_matrix = p.count >= part.count, flip = narrow(p);
   const Span matrices = by_matrix ? share(p.count, 1, part) : Span{0, p.count};
   const Area area = by_matrix ? Area{{0, p.m}, {0, p.n}} : area_of<T>(p.m, p.n, part);
-  T* copies = static_cast<T*>(scratch(sizeof(T) * kScratch<T>));
   for (long i = matrices.begin; i < matrices.end; ++i) {
     if (p.db && area.rows.end == p.m) fold_columns<T, Sum>(p.db + i * p.n, p.b.data + i * p.b.next, p.k, p.n, area.cols);
     if (p.m == 1 && p.b.col == 1 && kMasks) row_product(p, i, length(area.rows) ? area.cols : Span{0, 0});

@@ -72,18 +72,23 @@ HD double power(double x, double y) { return ::pow(x, y); }
 HD double power(double x, double y) { return __builtin_pow(x, y); }
 #endif
 
-// x^n by squaring: off by n ulp, which for x = 1 - 1/n or less is no matter, and much faster than pow on a GPU.
-HD double whole_power(double x, long long n) {
-  double made = 1;
-  for (; n > 0; n >>= 1, x *= x)
-    if (n & 1) made *= x;
+// x^n and y^n by squaring: off by n ulp, which for x = 1 - 1/n or less is no matter, and much faster than pow. Both in one
+// loop and without a branch, which would be guessed wrong half the time.
+struct Powers { double x = 1, y = 1; };
+HD Powers whole_powers(double x, double y, long long n) {
+  Powers made;
+  for (; n > 0; n >>= 1, x *= x, y *= y) {
+    const bool odd = n & 1;
+    made.x *= odd ? x : 1, made.y *= odd ? y : 1;
+  }
   return made;
 }
 
 // ---- the numbers of step t, from 1; powers in float64, where 1 - beta^t keeps its digits
 
 HD AdamRule adam_rule(long long t, double lr, double beta1, double beta2, double eps, double decay, bool decoupled) {
-  const double inverse_root = 1 / root(1 - whole_power(beta2, t)), moment = lr / (1 - whole_power(beta1, t));
+  const Powers of = whole_powers(beta1, beta2, t);
+  const double inverse_root = 1 / root(1 - of.y), moment = lr / (1 - of.x);
   return {beta1, beta2, eps, inverse_root, moment, 0, decoupled ? 1 - lr * decay : 1, decoupled ? 0 : decay};
 }
 

@@ -11,6 +11,7 @@ constexpr int kTileRows = 8, kTileVectors = 3;  // 24 of 32 registers
 #else
 constexpr int kTileRows = 6, kTileVectors = 2;  // 12 of 16
 #endif
+constexpr long kLongRun = 256;  // of k
 template <class T> constexpr int kTileCols = kTileVectors * kLanes<T>;
 
 template <class T> struct Tile {
@@ -32,6 +33,7 @@ template <bool whole, class T, int MR, int NV> HD void multiply(Vec<T> (&c)[MR][
   const First some{t.readable};
   const T *a = t.a, *b = t.b;
   const long a_row = t.a_row, a_step = t.a_step, b_step = t.b_step;
+#pragma GCC unroll 2
   for (long k = t.k; k > 0; --k, a += a_step, b += b_step) {
     Vec<T> row[NV];
 #pragma GCC unroll 8
@@ -56,6 +58,11 @@ template <class T, int MR, int NV> void tile(const Tile<T>& t) {
       const T* p = t.start + i * t.start_row + j * L;
       c[i][j] = !t.start ? V{} : j + 1 < NV || t.last == L ? load(p) : load_first(p, t.last);
     }
+  if (t.k >= kLongRun)  // C may come from far away: by the time it is written it is here
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+      for (int j = 0; j < NV; ++j) __builtin_prefetch(t.c + i * t.c_row + j * L, 1);
   if (t.readable == L) multiply<true>(c, t);
   else multiply<false>(c, t);
   const V floor = all<V>(t.floor);
