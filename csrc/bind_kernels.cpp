@@ -52,6 +52,27 @@ template <class T> void launch_product(Product<T> p, double act_cost = 0) {
   launch(table<T>().product, p, p.count * p.m * (p.n * (2.0 * p.k + act_cost)));
 }
 
+// Row numbers of a table may change from step to step: they are looked at before each.
+struct RowsInRange {
+  long n, length;
+  template <class T> void operator()(Product<T>& p) const {
+    if (p.rows.within(n, length)) return;
+    long i = 0;
+    while (p.rows[i] >= 0 && p.rows[i] < length) ++i;
+    throw py::index_error("gather: rows[" + std::to_string(i) + "] is " + std::to_string(p.rows[i]) + ", expected 0.." +
+                          std::to_string(length - 1) + " (length " + std::to_string(length) + ")");
+  }
+};
+
+// A product with the rows of a table, if their numbers are given, or with the table itself.
+template <class T> void launch_product(Product<T> p, const Array& x, const Array* rows, double act_cost = 0) {
+  if (!rows) return launch_product(p, act_cost);
+  p.rows = {rows->data, rows->type == Type::int64};
+  launch(table<T>().product, p, p.m * (p.n * (2.0 * p.k + act_cost)), RowsInRange{rows->size, x.shape[0]});
+}
+
+bool takes_rows(const Array* rows, const Array& x) { return !rows || (rows->indexes() && rows->contiguous && rows->plain && x.rank == 2); }
+
 py::object matmul(const Array& out, const Array& x, const Array& y) {
   const auto ranked = [](const Array& a) { return a.rank == 2 || a.rank == 3; };
   if (!usable({&out}, {&x, &y}, {&x, &y}) || !overlap_allowed({&out}, {&x, &y})) return declined();
@@ -66,28 +87,29 @@ py::object matmul(const Array& out, const Array& x, const Array& y) {
     using T = decltype(zero);
     const auto a = matrix<T>(x), b = matrix<T>(y);
     fits = a && b;
-    if (fits) launch_product<T>({out.as<T>(), out.as<T>(), *a, *b, nullptr, m, n, k, count, 0, T(0), nullptr, nullptr});
+    if (fits) launch_product<T>({out.as<T>(), out.as<T>(), *a, *b, nullptr, m, n, k, count, 0, T(0), nullptr, nullptr, {}});
   });
   return fits ? done() : declined();
 }
 
-// linear_keep, and linear: there z and out are one and the same.
-py::object linear(const char* name, const Array& out, const Array& z, const Array& x, const Array& w, const Array& b,
-                  int act, double alpha) {
-  if (act < 0 || !usable({&out, &z}, {&x, &w, &b})) return declined();
+// linear_keep, and linear: there z and out are one and the same. rows: those of x that count, or nullptr for all.
+py::object linear(const char* name, const Array& out, const Array& z, const Array& x, const Array* rows, const Array& w,
+                  const Array& b, int act, double alpha) {
+  if (act < 0 || !usable({&out, &z}, {&x, &w, &b}) || !takes_rows(rows, x)) return declined();
   if (!overlap_allowed({&out}, {&x, &w, &b}) || !overlap_allowed({&z}, {&x, &w, &b})) return declined();
   if (&out != &z && !overlap_allowed({&out, &z}, {})) return declined();
+  if (rows && !overlap_allowed({&out, &z}, {rows})) return declined();
   const int r = x.rank;
   if ((r != 2 && r != 3) || w.rank != r || b.rank != r - 1 || out.rank != r || z.rank != r) return declined();
-  const auto m = x.shape[r - 2], k = x.shape[r - 1], n = w.shape[r - 1], count = r == 3 ? x.shape[0] : 1;
+  const auto m = rows ? rows->size : x.shape[r - 2], k = x.shape[r - 1], n = w.shape[r - 1], count = r == 3 ? x.shape[0] : 1;
   const bool fits = r == 2 ? w.is({k, n}) && b.is({n}) && out.is({m, n})
                            : w.is({count, k, n}) && b.is({count, n}) && out.is({count, m, n});
   if (!fits || !z.same_shape(out)) shape_error(name, {{"out", &out}, {"x", &x}, {"w", &w}, {"b", &b}});
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> a{x.as<T>(), k, 1, m * k}, panels{w.as<T>(), n, 1, k * n};
-    launch_product<T>({out.as<T>(), z.as<T>(), a, panels, b.as<T>(), m, n, k, count, act, T(alpha), nullptr, nullptr},
-                      activation_cost(act));
+    launch_product<T>({out.as<T>(), z.as<T>(), a, panels, b.as<T>(), m, n, k, count, act, T(alpha), nullptr, nullptr, {}},
+                      x, rows, activation_cost(act));
   });
   return done();
 }
@@ -138,25 +160,26 @@ py::object linear_dz(const Array& out, const Array& g, const Array& w, const Arr
     const auto a = matrix<T>(g), b = matrix<T>(w);
     laid = a && b;
     if (laid)
-      launch_product<T>({out.as<T>(), out.as<T>(), *a, *b, nullptr, m, n, k, count, act, T(alpha), s.as<T>(), nullptr},
+      launch_product<T>({out.as<T>(), out.as<T>(), *a, *b, nullptr, m, n, k, count, act, T(alpha), s.as<T>(), nullptr, {}},
                         needs_input(act) ? kCostly : kCheap);
   });
   return laid ? done() : declined();
 }
 
 // ... and to the gradients of the weights and of the bias.
-py::object linear_dw(const Array& dw, const Array& db, const Array& x, const Array& g) {
-  if (!usable({&dw, &db}, {&x, &g}) || !overlap_allowed({&dw, &db}, {&x, &g})) return declined();
+py::object linear_dw(const char* name, const Array& dw, const Array& db, const Array& x, const Array* rows, const Array& g) {
+  if (!usable({&dw, &db}, {&x, &g}) || !overlap_allowed({&dw, &db}, {&x, &g}) || !takes_rows(rows, x)) return declined();
+  if (rows && !overlap_allowed({&dw, &db}, {rows})) return declined();
   const int r = x.rank;
   if ((r != 2 && r != 3) || g.rank != r || dw.rank != r) return declined();
-  const auto k = x.shape[r - 2], m = x.shape[r - 1], n = g.shape[r - 1], count = r == 3 ? x.shape[0] : 1;
+  const auto k = rows ? rows->size : x.shape[r - 2], m = x.shape[r - 1], n = g.shape[r - 1], count = r == 3 ? x.shape[0] : 1;
   const bool fits = r == 2 ? g.is({k, n}) && dw.is({m, n}) && db.is({n})
                            : g.is({count, k, n}) && dw.is({count, m, n}) && db.is({count, n});
-  if (!fits) shape_error("linear_dw", {{"dw", &dw}, {"db", &db}, {"x", &x}, {"g", &g}});
+  if (!fits) shape_error(name, {{"dw", &dw}, {"db", &db}, {"x", &x}, {"g", &g}});
   by_type(dw.type, [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> a{x.as<T>(), 1, m, k * m}, b{g.as<T>(), n, 1, k * n};
-    launch_product<T>({dw.as<T>(), dw.as<T>(), a, b, nullptr, m, n, k, count, 0, T(0), nullptr, db.as<T>()});
+    launch_product<T>({dw.as<T>(), dw.as<T>(), a, b, nullptr, m, n, k, count, 0, T(0), nullptr, db.as<T>(), {}}, x, rows);
   });
   return done();
 }
@@ -240,14 +263,26 @@ void bind_kernels(py::module_& m) {
   m.def("linear",
         [](handle out, handle x, handle w, handle b, Name act, double alpha) {
           const Array both(out);
-          return linear("linear", both, both, x, w, b, find_activation(act), alpha);
+          return linear("linear", both, both, x, nullptr, w, b, find_activation(act), alpha);
         },
         arg("out"), arg("x"), arg("w"), arg("b"), kw_only(), arg("act"), arg("alpha"));
   m.def("linear_keep",
         [](handle out, handle z, handle x, handle w, handle b, Name act, double alpha) {
-          return linear("linear_keep", out, z, x, w, b, find_activation(act), alpha);
+          return linear("linear_keep", out, z, x, nullptr, w, b, find_activation(act), alpha);
         },
         arg("out"), arg("z"), arg("x"), arg("w"), arg("b"), kw_only(), arg("act"), arg("alpha"));
+  m.def("linear_rows",
+        [](handle out, handle x, handle r, handle w, handle b, Name act, double alpha) {
+          const Array both(out), rows(r);
+          return linear("linear_rows", both, both, x, &rows, w, b, find_activation(act), alpha);
+        },
+        arg("out"), arg("x"), arg("rows"), arg("w"), arg("b"), kw_only(), arg("act"), arg("alpha"));
+  m.def("linear_keep_rows",
+        [](handle out, handle z, handle x, handle r, handle w, handle b, Name act, double alpha) {
+          const Array rows(r);
+          return linear("linear_keep_rows", out, z, x, &rows, w, b, find_activation(act), alpha);
+        },
+        arg("out"), arg("z"), arg("x"), arg("rows"), arg("w"), arg("b"), kw_only(), arg("act"), arg("alpha"));
   m.def("layers",
         [](handle out, handle x, const py::args& weights, const py::tuple& acts, const py::tuple& alphas) {
           return layers(out, x, weights, acts, alphas);
@@ -258,8 +293,14 @@ void bind_kernels(py::module_& m) {
           return linear_dz(out, g, w, s, find_activation(act), alpha);
         },
         arg("out"), arg("g"), arg("w"), arg("s"), kw_only(), arg("act"), arg("alpha"));
-  m.def("linear_dw", [](handle dw, handle db, handle x, handle g) { return linear_dw(dw, db, x, g); }, arg("dw"),
-        arg("db"), arg("x"), arg("g"));
+  m.def("linear_dw", [](handle dw, handle db, handle x, handle g) { return linear_dw("linear_dw", dw, db, x, nullptr, g); },
+        arg("dw"), arg("db"), arg("x"), arg("g"));
+  m.def("linear_dw_rows",
+        [](handle dw, handle db, handle x, handle r, handle g) {
+          const Array rows(r);
+          return linear_dw("linear_dw_rows", dw, db, x, &rows, g);
+        },
+        arg("dw"), arg("db"), arg("x"), arg("rows"), arg("g"));
   m.def("softmax", [](handle out, handle x) { return softmax("softmax", false, out, x); }, arg("out"), arg("x"));
   m.def("log_softmax", [](handle out, handle x) { return softmax("log_softmax", true, out, x); }, arg("out"), arg("x"));
   m.def("softmax_cross_entropy",

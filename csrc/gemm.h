@@ -2,8 +2,9 @@
 //
 // A and B are read where they lie, but for what pays to be copied into the thread's scratch memory first: panels of B
 // that are transposed, not whole vectors wide, or made of rows far apart; rows of a transposed A whose columns lie pages
-// apart. Each element of C is one chain of multiply-adds over k, in blocks of kBlock whatever the tile, so neither tiles
-// nor threads change the bits. (Goto and van de Geijn 2008; the tile reaches 95 % of the peak, copying costs 5 %.)
+// apart; rows of a table. Each element of C is one chain of multiply-adds over k (in the last few columns, as many as a
+// vector has lanes), in blocks of kBlock whatever the tile, so neither tiles nor threads change the bits. (Goto and van de
+// Geijn 2008; the tile reaches 95 % of the peak, copying costs 5 %.)
 #pragma once
 
 #include "reduce.h"
@@ -65,18 +66,38 @@ template <class T, class F> HD void each_panel(long width, long most, F f) {
   each_group(ceil_div(width, L), most, [&](long first, long n) { f(first * L, least(n * L, width - first * L)); });
 }
 
-// A transposed A is copied, tile by tile, when several panels read it and its columns lie pages apart.
-template <class T> Rows<T> rows_of(const Matrix<T>& a, const T* from, long rows, long k, long width, T* copy) {
+// Rows of a table lie anywhere, so they are copied; no processor can guess which come next, so they are asked for.
+template <class T> Rows<T> picked_rows(const Matrix<T>& a, const T* from, Index at, long rows, long k, T* copy) {
+  constexpr long kAhead = 4;
+  for (long i = 0; i < rows; ++i) {
+    const T *here = from + at[i] * a.row, *next = from + at[least(i + kAhead, rows - 1)] * a.row;
+    each_vector<T>(0, k, [&](auto lanes, long j) {
+      lanes.store(copy + i * k + j, lanes.load(here + j));
+      __builtin_prefetch(next + j);
+    });
+  }
+  return {copy, k, 1, 0};
+}
+
+// A transposed A is copied, tile by tile, when several panels read it and its columns lie pages apart, or anywhere.
+template <class T>
+Rows<T> rows_of(const Matrix<T>& a, const T* from, Index at, long rows, long k, long width, T* copy) {
   constexpr long kSome = 8;  // columns at a time: all of them stay in the cache, however far apart they are
-  const bool near = a.row != 1 || a.col * long(sizeof(T)) < 2048 || width <= 2 * kTileCols<T>;
-  if (near) return {from, a.row, a.col, 0};
+  if (a.row != 1) return at.data ? picked_rows(a, from, at, rows, k, copy) : Rows<T>{from, a.row, a.col, 0};
+  const bool near = a.col * long(sizeof(T)) < 2048 || width <= 2 * kTileCols<T>;
+  if (near && !at.data) return {from, a.row, a.col, 0};
+  const auto column = [&](long j) { return from + (at.data ? at[least(j, k - 1)] : least(j, k - 1)) * a.col; };
   for (long top = 0; top < k; top += kSome) {
+    const long some = least(kSome, k - top);
+    const T *here[kSome], *next[kSome];
+    for (long j = 0; j < kSome; ++j) here[j] = column(top + j), next[j] = column(top + kSome + j);
     T* to = copy + top * kTileRows;
     each_group(rows, kTileRows, [&](long first, long n) {
-      const T* source = from + top * a.col + first;
-      for (long j = 0; j < least(kSome, k - top); ++j)
-        if (n == kTileRows) __builtin_memcpy(to + j * kTileRows, source + j * a.col, sizeof(T[kTileRows]));
-        else for (long q = 0; q < n; ++q) to[j * kTileRows + q] = source[j * a.col + q];
+      for (long j = 0; j < some; ++j) {
+        __builtin_prefetch(next[j] + first);
+        if (n == kTileRows) __builtin_memcpy(to + j * kTileRows, here[j] + first, sizeof(T[kTileRows]));
+        else for (long q = 0; q < n; ++q) to[j * kTileRows + q] = here[j][first + q];
+      }
       to += k * kTileRows;
     });
   }
@@ -134,23 +155,77 @@ template <class T> HD void panel_product(const Product<T>& p, long matrix, Area 
   });
 }
 
+// The last columns, if they would fill a vector to a quarter only, are dot products: there the vectors run along k.
+template <class T> constexpr long kFew = kLanes<T> / 4;
+template <class T> long last_few(const Product<T>& p) {
+  const long few = p.n % kLanes<T>;
+  return few <= kFew<T> && p.a.col == 1 && p.a.row > 1 && p.k >= 8 * kLanes<T> ? few : 0;
+}
+
+// All rows of an area of few columns, for one block of k. b: those columns, one after the other.
+template <class T, int few> void dot_products(const Product<T>& p, long matrix, Area area, Span ks, Rows<T> a, const T* b) {
+  constexpr int kRows = 4;
+  const long k = length(ks), rows = length(area.rows);
+  const bool ends = ks.end == p.k;
+  const T floor = ends ? floor_of(p) : -infinity<T>();
+  const T* bias = p.bias ? p.bias + matrix * p.n + area.cols.begin : nullptr;
+  T* z = p.z + (matrix * p.m + area.rows.begin) * p.n + area.cols.begin;
+  for (long top = 0; top < rows; top += kRows) {
+    const T* from[kRows];
+    for (long q = 0; q < kRows; ++q) from[q] = a.data + least(top + q, rows - 1) * a.row;
+    Vec<T> c[kRows][few] = {};
+    each_vector<T>(0, k, [&](auto lanes, long j) {
+#pragma GCC unroll 4
+      for (int s = 0; s < few; ++s) {
+        const Vec<T> y = lanes.load(b + s * k + j);
+#pragma GCC unroll 4
+        for (int q = 0; q < kRows; ++q) c[q][s] = fma(lanes.load(from[q] + j), y, c[q][s]);
+      }
+    });
+    for (long q = top; q < least(top + kRows, rows); ++q)
+      for (int s = 0; s < few; ++s) {
+        T& out = z[q * p.n + s];
+        const T so_far = ks.begin ? out : bias ? bias[s] : T(0), total = so_far + sum(c[q - top][s]);
+        out = total < floor ? floor : total;
+      }
+  }
+  if (ends && unfinished(p)) finish(p, z - p.z, rows, few);
+}
+
+template <class T> void few_columns(const Product<T>& p, long matrix, Area area, Span ks, Rows<T> a, T* copy) {
+  const long few = length(area.cols), k = length(ks);
+  const T* b = p.b.data + matrix * p.b.next + ks.begin * p.b.row + area.cols.begin * p.b.col;
+  for (long j = 0; j < k; ++j)
+    for (long s = 0; s < few; ++s) copy[s * k + j] = b[j * p.b.row + s * p.b.col];
+  static_assert(kFew<T> <= 4, "a case for each");
+  if (few == 1) dot_products<T, 1>(p, matrix, area, ks, a, copy);
+  else if (few == 2) dot_products<T, 2>(p, matrix, area, ks, a, copy);
+  else if (few == 3) dot_products<T, 3>(p, matrix, area, ks, a, copy);
+  else dot_products<T, 4>(p, matrix, area, ks, a, copy);
+}
+
 // One block of k for a group of columns: B is copied once, A once for each block of rows.
 template <class T> HD void block_product(const Product<T>& p, long matrix, Area area, Span ks, T* copies) {
   const Matrix<T>&a = p.a, &b = p.b;
-  const long width = length(area.cols), k = length(ks);
+  const long few = area.cols.end == p.n ? last_few(p) : 0, width = length(area.cols) - few, k = length(ks);
   const T* right = b.data + matrix * b.next + ks.begin * b.row + area.cols.begin * b.col;
   const Panels<T> panels = panels_of(b, right, k, width, length(area.rows), copies + kScratchRows<T>);
-  const long block = a.row == 1 ? 2 * kRowBlock : kRowBlock;  // a transposed A is read in longer runs
+  const bool picked = p.rows.data, transposed = a.row == 1;  // picked: rows of the table, or transposed its columns
+  const long block = transposed ? 2 * kRowBlock : kRowBlock;  // a transposed A is read in longer runs
   for (long top = area.rows.begin; top < area.rows.end; top += block) {
     const Span rows = {top, least(top + block, area.rows.end)};
-    const T* left = a.data + matrix * a.next + top * a.row + ks.begin * a.col;
-    const Rows<T> in_rows = rows_of(a, left, length(rows), k, width, copies);
+    const Index at = picked ? p.rows.from(transposed ? ks.begin : top) : Index{};
+    const T* left = a.data + matrix * a.next;
+    if (!picked || transposed) left += top * a.row;
+    if (!picked || !transposed) left += ks.begin * a.col;
+    const Rows<T> in_rows = rows_of(a, left, at, length(rows), k, width, copies);
     Panels<T> panel = panels;
     each_panel<T>(width, kTileVectors, [&](long first, long n) {
       const Span cols = {area.cols.begin + first, area.cols.begin + first + n};
       panel_product(p, matrix, {rows, cols}, ks, in_rows, panel);
       panel.data += panels.panel ? panels.panel : n;
     });
+    if (few) few_columns(p, matrix, {rows, {p.n - few, p.n}}, ks, in_rows, copies + kScratchRows<T> + kScratchPanels<T>);
   }
 }
 
@@ -194,7 +269,7 @@ template <class T> Area area_of(long m, long n, Part part) {
 // A few columns of C fill no vector: where A is transposed, as in the gradient of the last layer's weights, C^T = B^T A^T
 // has long rows. It is computed in the scratch memory and laid down column by column; the bits are the same.
 template <class T> bool narrow(const Product<T>& p) {
-  return p.n < kLanes<T> && p.a.row == 1 && p.b.col == 1 && p.m * p.k >= 1024 && !p.bias && p.act == kIdentity && !p.saved;
+  return p.n < kLanes<T> && !p.rows.data && p.a.row == 1 && p.b.col == 1 && p.m * p.k >= 1024 && !p.bias && p.act == kIdentity && !p.saved;
 }
 
 // out [m][n] = the transpose of x [n][m], n <= kLanes.
@@ -218,14 +293,14 @@ template <class T> void narrow_product(const Product<T>& p, long matrix, Span ro
     const long m = least(kColBlock<T>, rows.end - top);
     const T* a = p.a.data + matrix * p.a.next + top;
     const Matrix<T> left{p.b.data + matrix * p.b.next, 1, p.b.row, 0}, right{a, p.a.col, 1, 0};
-    area_product<T>({flipped, flipped, left, right, nullptr, p.n, m, p.k, 1, kIdentity, T(0), nullptr, nullptr}, 0, {{0, p.n}, {0, m}}, copies);
+    area_product<T>({flipped, flipped, left, right, nullptr, p.n, m, p.k, 1, kIdentity, T(0), nullptr, nullptr, {}}, 0, {{0, p.n}, {0, m}}, copies);
     lay_down(p.out + (matrix * p.m + top) * p.n, flipped, m, p.n);
   }
 }
 
 // A few tiles, all in one panel: to work out blocks and areas would take longer than the product.
 template <class T> bool is_small(const Product<T>& p) {
-  return p.count == 1 && p.m <= 2 * kTileRows && p.n <= kTileCols<T> && p.k <= kBlock<T>;
+  return p.count == 1 && p.n && p.m <= 2 * kTileRows && p.n <= kTileCols<T> && p.k <= kBlock<T> && !p.rows.data && !last_few(p);
 }
 
 template <class T> void product(const Product<T>& p, Part part) {
@@ -236,11 +311,12 @@ template <class T> void product(const Product<T>& p, Part part) {
     return panel_product(p, 0, {{0, p.m}, {0, p.n}}, {0, p.k}, Rows<T>{p.a.data, p.a.row, p.a.col, 0}, panel);
   }
   const bool by_matrix = p.count >= part.count, flip = narrow(p);
+  const bool one_row = p.m == 1 && p.b.col == 1 && kMasks && !p.rows.data && !last_few(p);
   const Span matrices = by_matrix ? share(p.count, 1, part) : Span{0, p.count};
   const Area area = by_matrix ? Area{{0, p.m}, {0, p.n}} : area_of<T>(p.m, p.n, part);
   for (long i = matrices.begin; i < matrices.end; ++i) {
     if (p.db && area.rows.end == p.m) fold_columns<T, Sum>(p.db + i * p.n, p.b.data + i * p.b.next, p.k, p.n, area.cols);
-    if (p.m == 1 && p.b.col == 1 && kMasks) row_product(p, i, length(area.rows) ? area.cols : Span{0, 0});
+    if (one_row) row_product(p, i, length(area.rows) ? area.cols : Span{0, 0});
     else if (flip) narrow_product(p, i, by_matrix ? area.rows : share(p.m, kLanes<T>, part), copies);
     else area_product(p, i, area, copies);
   }

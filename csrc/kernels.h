@@ -81,6 +81,7 @@ template <class T> struct Matrix { const T* data; long row, col, next; };
 
 // z = bias + a b, out = act(z), for `count` matrices (m, k) x (k, n); z and out may be one. No bias: nullptr.
 // Two ways back: with `saved`, out = (a b) act'(saved); with `db`, the sums of b's columns go there.
+// With `rows`, a is a table: its row (transposed: its column) i stands where row rows[i] would. In range: the caller looked.
 template <class T> struct Product {
   T *out, *z;
   Matrix<T> a, b;
@@ -90,6 +91,7 @@ template <class T> struct Product {
   T alpha;
   const T* saved;
   T* db;
+  Index rows;
 };
 
 // Products one after the other, each of what the one before has made; only the last result is kept. The others need

@@ -275,6 +275,9 @@ BACK = (((3, 4), (4, 5), (3, 5)), ((0, 4), (4, 5), (0, 5)), ((1, 1), (1, 1), (1,
         ((2, 3, 4), (2, 4, 5), (2, 3, 5)), ((33, 17), (17, 52), (33, 52)))
 
 
+TABLES = (((3, 4), (6,), (4, 5), (5,)), ((3, 2), (0,), (2, 5), (5,)), ((3, 17), (33,), (17, 52), (52,)))
+
+
 def _affine(x: Array, w: Array, b: Array) -> Array:
     return x @ w + (b[:, None] if b.ndim == 2 else b)
 
@@ -285,6 +288,13 @@ def _saved(x: Tensor, act: str, alpha: float) -> Tensor:
 
 row("linear_dw", ops.linear_dw, lambda x, g: (x.swapaxes(-1, -2) @ g, g.sum(-2)), "real real",
     (((4, 3), (4, 5)), ((0, 3), (0, 5)), ((1, 1), (1, 1)), ((2, 3, 4), (2, 3, 5)), ((33, 17), (33, 52))), tolerance=60)
+
+row("linear_rows", lambda x, t, w, b: ops.linear_rows(x, t, w, b, act="tanh", alpha=0.0),
+    lambda x, t, w, b: np.tanh(x[t] @ w + b), "real index3 real real", TABLES, tolerance=60)
+row("linear_keep_rows", lambda x, t, w, b: ops.linear_keep_rows(x, t, w, b, act="silu", alpha=0.0),
+    lambda x, t, w, b: (FORMULAS["silu"][1](x[t] @ w + b), x[t] @ w + b), "real index3 real real", TABLES, tolerance=60)
+row("linear_dw_rows", ops.linear_dw_rows, lambda x, t, g: (x[t].T @ g, g.sum(0)), "real index3 real",
+    (((3, 4), (6,), (6, 5)), ((3, 2), (0,), (0, 5)), ((3, 1), (1,), (1, 1)), ((3, 17), (33,), (33, 52))), tolerance=60)
 
 row("layers", lambda *xs: ops.layers(*xs, acts=("tanh", "gelu", "identity"), alphas=(0.0, 0.0, 0.0)),
     lambda x, w, b, u, c, v, d: FORMULAS["gelu"][1](np.tanh(x @ w + b) @ u + c) @ v + d, "real real real real real real real",

@@ -351,6 +351,10 @@ LINEAR = [
     ((), 9, 8, 0),
     ((), 257, 1023, 45),
     ((3,), 17, 46, 100),
+    ((), 33, 1300, 1),  # the last few columns of a vector, which are dot products
+    ((), 1, 300, 2),
+    ((2,), 5, 129, 51),
+    ((), 130, 600, 100),
 ]
 
 
@@ -403,6 +407,38 @@ def test_linear_dw(shape: Any, dtype: Any) -> None:
         cpu.linear_dw(again, sums, x, g)
         np.testing.assert_array_equal(again, dw)
         np.testing.assert_array_equal(sums, db)
+
+
+TABLES = [  # rows of the table, of the batch, and the shape of the weights
+    (40, 17, 300, 45),
+    (300, 257, 784, 100),
+    (9, 1, 129, 1),
+    (5, 0, 8, 3),
+    (7, 20, 3, 16),
+    (600, 530, 40, 530),
+]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shape", TABLES, ids=str)
+@each_float
+def test_products_with_rows_of_a_table_have_the_bits_of_gather_and_product(shape: Any, threads: int, dtype: Any) -> None:
+    length, n, k, m = shape
+    table, w, b, g = (random(*s, dtype=dtype, seed=i) for i, s in enumerate([(length, k), (k, m), (m,), (n, m)]))
+    cpu.set_threads(threads)
+    for kind in (np.int32, np.int64):
+        rows = np.random.default_rng(0).integers(0, length, n).astype(kind)
+        x = table[rows]
+        outs = [fresh(s, dtype) for s in [(n, m), (n, m), (n, m), (k, m), (m,)]]
+        wants = [fresh(s, dtype) for s in [(n, m), (n, m), (n, m), (k, m), (m,)]]
+        assert cpu.linear_rows(outs[0], table, rows, w, b, act="relu", alpha=0.0) is None
+        assert cpu.linear_keep_rows(*outs[1:3], table, rows, w, b, act="silu", alpha=0.0) is None
+        assert cpu.linear_dw_rows(*outs[3:], table, rows, g) is None
+        cpu.linear(wants[0], x, w, b, act="relu", alpha=0.0)
+        cpu.linear_keep(*wants[1:3], x, w, b, act="silu", alpha=0.0)
+        cpu.linear_dw(*wants[3:], x, g)
+        for out, want in zip(outs, wants, strict=True):
+            np.testing.assert_array_equal(out, want)
 
 
 # ---- softmax and its loss
@@ -508,6 +544,12 @@ def test_rows_out_of_range_are_named() -> None:
         cpu.gather(np.zeros((2, 2), np.float32), x, np.array([0, 5]))
     with pytest.raises(IndexError, match=r"scatter_add: rows\[0\] is -1"):
         cpu.scatter_add(x, np.zeros((1, 2), np.float32), np.array([-1], np.int32))
+    w, b, out, beyond = x[:2], x[0], np.full((2, 2), 7, np.float32), np.array([0, 5])
+    with pytest.raises(IndexError, match=r"gather: rows\[1\] is 5, expected 0\.\.4 \(length 5\)"):
+        cpu.linear_rows(out, x, beyond, w, b, act="relu", alpha=0.0)
+    with pytest.raises(IndexError, match=r"gather: rows\[1\] is 5, expected 0\.\.4 \(length 5\)"):
+        cpu.linear_dw_rows(out, b.copy(), x, beyond, w)
+    assert (out == 7).all()
     for kernel, ins in (
         (cpu.softmax_cross_entropy, (z,)),
         (cpu.softmax_cross_entropy_vjp, (np.zeros(3, np.float32), z)),

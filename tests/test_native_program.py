@@ -336,6 +336,48 @@ def test_a_program_outlives_its_model() -> None:
     assert again.state()["t"] == want["t"] + 2
 
 
+# ---------------------------------------------------------------- a batch that nobody copies
+
+COMPILE = sys.modules["gpunet.graph.compile"]
+
+
+@pytest.mark.parametrize(("activation", "first"), [("relu", "linear_rows"), ("gelu", "linear_keep_rows")])
+def test_a_first_layer_reads_long_rows_where_they_lie_with_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, activation: str, first: str
+) -> None:
+    there = both(widths=(300, 40, 3), activation=activation)[1]
+    ops_there = [node.op.name for node in there.program.graph.nodes]
+    assert {first, "linear_dw_rows", "slice_rows"} < set(ops_there) and "gather_two" not in ops_there
+    monkeypatch.setattr(COMPILE, "read_rows", lambda graph: graph)
+    copied = both(widths=(300, 40, 3), activation=activation)[1]
+    assert "gather_two" in [node.op.name for node in copied.program.graph.nodes]
+    assert_same(there.state(), copied.state())
+
+
+@pytest.mark.parametrize("widths", [(30, 40, 3), (300, 600, 3)], ids=["short rows", "wide layer"])
+def test_short_rows_and_wide_layers_have_their_batch_copied(widths: tuple[int, ...]) -> None:
+    assert "gather_two" in [node.op.name for node in both(widths=widths)[1].program.graph.nodes]
+
+
+def test_a_batch_that_is_read_otherwise_is_copied() -> None:
+    x = tensor(np.random.default_rng(0).standard_normal((50, 300)).astype(np.float32))
+    rows, net = tensor(np.arange(0, 20, 2)), nn.MLP(300, 20, 2).initialize(0)
+    parameters = [p for _, p in net.named_parameters()]
+
+    def step(also: bool) -> Any:
+        batch = ops.gather(x, rows)
+        out = net(batch)
+        loss = ops.sum(ops.square(out)) + (ops.sum(batch) if also else 0.0)
+        return loss, *grad(loss, parameters)
+
+    for also in (False, True):
+        run = compile(lambda also=also: step(also))
+        for got, want in zip(run(), step(also), strict=True):
+            np.testing.assert_array_equal(got.numpy(), want.numpy())
+        found = {node.op.name for node in run.graph().nodes}
+        assert ("gather" in found) is also and ("linear_rows" in found) is not also
+
+
 # ---------------------------------------------------------------- any graph
 
 

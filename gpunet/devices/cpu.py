@@ -18,6 +18,7 @@ KERNELS = (
     "add", "sub", "mul", "div", "maximum", "minimum", "neg", "abs", "sign", "square", "sqrt", "exp", "log", "sin", "cos",
     "clip", "mod", "pow", "argmax", "eq", "ne", "lt", "le", "gt", "ge", "where", "cast", "sum", "mean", "max", "min",
     "activation", "activation_vjp", "linear", "linear_keep", "linear_dw", "linear_dz", "layers", "matmul",
+    "linear_rows", "linear_keep_rows", "linear_dw_rows",
     "softmax", "log_softmax", "softmax_cross_entropy", "softmax_cross_entropy_vjp", "softmax_cross_entropy_both",
     "erf", "dropout", "gather", "gather_two", "scatter_add", "slice_rows", "pick", "one_hot", "copy", "pack", "concat", "chain",
     "sgd", "adagrad", "rmsprop", "adam", "nadam", "lion",

@@ -21,6 +21,7 @@ from .layers import join_layers
 from .native import NativeProgram
 from .pairs import join_pairs
 from .program import Program
+from .rows import read_rows
 from .simplify import simplify
 from .trace import STATES, Graph, trace
 
@@ -31,10 +32,10 @@ KEPT = 8  # programs for the same shapes: training and evaluation, say
 
 
 def build(fn: Callable[..., Any], args: tuple[Tensor, ...]) -> Graph:
-    """The passes up to the plan: trace (each grad fuses the forward first), fuse, simplify, layers, chains."""
+    """The passes up to the plan: trace (each grad fuses the forward first), fuse, simplify, rows, pairs, layers, chains."""
     with set_mode(record=True):
         graph = trace(fn, args, on_grad=fuse)
-    return chains(join_layers(join_pairs(simplify(fuse(graph)))))
+    return chains(join_layers(join_pairs(read_rows(simplify(fuse(graph))))))
 
 
 class Compiled:

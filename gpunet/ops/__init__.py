@@ -17,7 +17,9 @@ from .layout import (
     split, stack,
     swap_last, transpose, unpack,
 )
-from .linear import layers, linear, linear_dw, linear_dz, linear_keep, matmul
+from .linear import (
+    layers, linear, linear_dw, linear_dw_rows, linear_dz, linear_keep, linear_keep_rows, linear_rows, matmul,
+)
 from .normalize import batch_norm, layer_norm
 from .random import dropout
 from .reduce import argmax, log_softmax, logsumexp, max, mean, min, softmax, sum, sum_to, var
@@ -28,7 +30,8 @@ __all__ = [
     "ACTIVATIONS", "Activation", "abs", "activate", "activation", "activation_keep", "activation_vjp", "adagrad",
     "adam", "add", "argmax", "batch_norm", "broadcast_to", "cast", "clip", "concat", "copy", "cos", "csr_rows", "div",
     "dropout", "elu", "eq", "erf", "exp", "gather", "gather_two", "ge", "gelu", "gt", "layer_norm", "layers", "le", "leaky_relu", "linear",
-    "linear_dw", "linear_dz", "linear_keep", "lion", "log", "log_softmax", "logsumexp", "lt", "matmul", "max", "maximum",
+    "linear_dw", "linear_dw_rows", "linear_dz", "linear_keep", "linear_keep_rows", "linear_rows",
+    "lion", "log", "log_softmax", "logsumexp", "lt", "matmul", "max", "maximum",
     "mean", "min", "minimum", "mish", "mod", "mul", "nadam", "ne", "neg", "one_hot", "pack", "pad", "pick", "pow",
     "relu", "reshape", "rmsprop", "same", "scatter_add", "selu", "sgd", "sigmoid", "sign", "silu", "sin", "slice",
     "slice_rows", "softmax", "softmax_cross_entropy", "softmax_cross_entropy_both",

@@ -9,7 +9,7 @@ from ..devices import Device
 from ..engine import Spec, Tensor, composite, op
 from ..errors import ShapeError
 from .activations import ACTIVATIONS, activate, activation_vjp, lookup
-from .layout import reshape, swap_last
+from .layout import gather, reshape, swap_last
 from .reduce import sum
 from .rules import product
 
@@ -80,6 +80,24 @@ def _back(dz: Tensor | None, x: Tensor, w: Tensor) -> Any:
 def linear_dw(x: Tensor, g: Tensor) -> Any:
     """The gradients of the weights and of the bias, from that of x @ w + b."""
     return _matmul(swap_last(x), g), sum(g, axis=-2)
+
+
+@composite
+def linear_rows(x: Tensor, rows: Tensor, w: Tensor, b: Tensor, *, act: str, alpha: float) -> Tensor:
+    """linear of x[rows], read from the table x where they lie: the compiler puts it in the place of gather and linear."""
+    return _linear(gather(x, rows), w, b, act=act, alpha=alpha)
+
+
+@composite(outs=2)
+def linear_keep_rows(x: Tensor, rows: Tensor, w: Tensor, b: Tensor, *, act: str, alpha: float) -> Any:
+    """linear_keep of x[rows]."""
+    return linear_keep(gather(x, rows), w, b, act=act, alpha=alpha)
+
+
+@composite(outs=2)
+def linear_dw_rows(x: Tensor, rows: Tensor, g: Tensor) -> Any:
+    """linear_dw of x[rows]."""
+    return linear_dw(gather(x, rows), g)
 
 
 @composite
