@@ -211,21 +211,37 @@ py::object scatter_add(const Array& out, const Array& g, const Array& rows) {
   return done();
 }
 
+bool is_rate(double r) { return r >= 0 && r < 1; }
+
+// The rate and the step, as they are when the numbers are drawn.
+struct Drawn {
+  Real rate;
+  Whole step;
+  template <class Args> void operator()(Args& d) const {
+    d.draw.rate = rate, d.draw.step = unsigned(std::int64_t(step));
+    if (!is_rate(d.draw.rate))
+      throw py::value_error("dropout: the rate is a probability in [0, 1), got " + std::to_string(d.draw.rate));
+  }
+};
+
 py::object dropout(const Array& out, const Array& x, Real rate, Whole step, unsigned long long seed, unsigned stream) {
-  const auto good = [](double r) { return r >= 0 && r < 1; };
-  if (!good(rate) || !usable({&out}, {&x}) || !overlap_allowed({&out}, {&x}, {&x})) return declined();
+  if (!is_rate(rate) || !usable({&out}, {&x}) || !overlap_allowed({&out}, {&x}, {&x})) return declined();
   if (!out.same_shape(x)) shape_error("dropout", {{"out", &out}, {"x", &x}});
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
-    launch(table<T>().dropout, {out.as<T>(), x.as<T>(), x.size, 0, seed, stream, 0}, kCostly * x.size,
-           [=](Dropout<T>& d) {
-             d.rate = rate, d.step = unsigned(std::int64_t(step));
-             if (!good(d.rate))
-               throw py::value_error("dropout: the rate is a probability in [0, 1), got " + std::to_string(d.rate));
-           });
+    launch(table<T>().dropout, {out.as<T>(), x.as<T>(), {x.size, 0, seed, stream, 0}}, kCostly * x.size, Drawn{rate, step});
   });
   return done();
 }
+
+py::object dropout_keep(const Array& out, Real rate, Whole step, unsigned long long seed, unsigned stream) {
+  if (!is_rate(rate) || out.type != Type::boolean || !out.contiguous || !out.writeable) return declined();
+  launch(kernels().dropout_keep, {out.as<bool>(), {out.size, 0, seed, stream, 0}}, kCostly * out.size, Drawn{rate, step});
+  return done();
+}
+
+// The lowest bits of a Python integer of any size.
+unsigned long long low_bits(py::handle n) { return PyLong_AsUnsignedLongLongMask(n.ptr()); }
 
 }  // namespace
 
@@ -251,10 +267,14 @@ void bind_rows(py::module_& m) {
         arg("g"), arg("rows"), kw_only(), arg("n") = 0);  // n is out's length, which out tells
   m.def("dropout",
         [](handle out, handle x, Real rate, Whole step, py::int_ seed, py::int_ stream) {
-          const auto low = [](py::handle n) { return PyLong_AsUnsignedLongLongMask(n.ptr()); };
-          return dropout(out, x, rate, step, low(seed), unsigned(low(stream)));
+          return dropout(out, x, rate, step, low_bits(seed), unsigned(low_bits(stream)));
         },
         arg("out"), arg("x"), arg("rate"), arg("step"), kw_only(), arg("seed"), arg("stream"));
+  m.def("dropout_keep",
+        [](handle out, Real rate, Whole step, handle, py::int_ seed, py::int_ stream) {
+          return dropout_keep(out, rate, step, low_bits(seed), unsigned(low_bits(stream)));
+        },
+        arg("out"), arg("rate"), arg("step"), kw_only(), arg("shape"), arg("seed"), arg("stream"));  // shape is out's
 }
 
 }  // namespace gpunet

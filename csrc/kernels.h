@@ -116,14 +116,14 @@ template <class T> struct CrossEntropy {
   double smoothing;
 };
 
-template <class T> struct Dropout {
-  T* out;
-  const T* x;
+struct Draw {
   long n;
   double rate;
   unsigned long long seed;
   unsigned stream, step;
 };
+template <class T> struct Dropout { T* out; const T* x; Draw draw; };
+struct DropoutKeep { bool* out; Draw draw; };  // only what is kept
 
 struct Gather { char* out; const char* x; Index rows; long n, row_bytes; };
 struct GatherTwo { Gather first, second; };
@@ -202,6 +202,7 @@ struct Kernels {
   Kernel<Pick> pick;
   Kernel<Copy> copy;
   Kernel<Walk> walk;
+  Kernel<DropoutKeep> dropout_keep;
   Both<std::int64_t> i64;
   Casts<std::int64_t> i64_casts;
   Table<float> f32;

@@ -133,23 +133,41 @@ template <class T> HD void keep(T* out, const T* x, const unsigned* words, unsig
   __builtin_memcpy(out, &kept, sizeof kept);
 }
 
-template <class T> void dropout(const Dropout<T>& d, Part part) {
+// some(first, words, least_kept) for kDrawn elements at a time, then one(i, kept) for each that is left.
+template <class Some, class One> HD void each_drawn(const Draw& d, Part part, Some some, One one) {
   const Span s = share(d.n, 256, part);
   const float level = float(d.rate) * 0x1p24f;  // of the 2^24 numbers so many are below the rate
   const unsigned least_kept = unsigned(level) + (float(unsigned(level)) < level);
-  const T scale = T(1 / (1 - d.rate));
   unsigned words[kDrawn];
   Blocks blocks(s.begin);
   long first = s.begin;
   for (; first + kDrawn <= s.end; first += kDrawn) {
     draw(blocks, d.seed, d.stream, d.step, words);
-    for (int i = 0; i < kDrawn; i += kLanes<T>)
-      keep(d.out + first + i, d.x + first + i, words + i, least_kept, scale);
+    some(first, words, least_kept);
   }
   if (first == s.end) return;
   draw(blocks, d.seed, d.stream, d.step, words);
-  for (int i = 0; first + i < s.end; ++i)
-    d.out[first + i] = words[i] >> 8 >= least_kept ? d.x[first + i] * scale : T(0);
+  for (int i = 0; first + i < s.end; ++i) one(first + i, words[i] >> 8 >= least_kept);
+}
+
+template <class T> void dropout(const Dropout<T>& d, Part part) {
+  const T scale = T(1 / (1 - d.draw.rate));
+  each_drawn(
+      d.draw, part,
+      [&](long first, const unsigned* words, unsigned least_kept) {
+        for (int i = 0; i < kDrawn; i += kLanes<T>)
+          keep(d.out + first + i, d.x + first + i, words + i, least_kept, scale);
+      },
+      [&](long i, bool kept) { d.out[i] = kept ? d.x[i] * scale : T(0); });
+}
+
+inline void dropout_keep(const DropoutKeep& d, Part part) {
+  each_drawn(
+      d.draw, part,
+      [&](long first, const unsigned* words, unsigned least_kept) {
+        for (int i = 0; i < kDrawn; ++i) d.out[first + i] = words[i] >> 8 >= least_kept;
+      },
+      [&](long i, bool kept) { d.out[i] = kept; });
 }
 
 }  // namespace

@@ -343,9 +343,11 @@ def _target(z: Array, t: Array, e: float) -> Array:
 def _normalized(x: Array, gamma: Array, beta: Array, axis: int) -> Array:
     return gamma * (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, keepdims=True) + 1e-3) + beta
 
+def _kept(x: Array, rate: float = 0.4) -> Array:
+    return rng.uniform(x.size, seed=7, stream=3, step=5).reshape(x.shape) >= np.float32(rate)
+
 def _dropped(x: Array) -> Array:
-    keep = rng.uniform(x.size, seed=7, stream=3, step=5).reshape(x.shape) >= np.float32(0.4)
-    return np.where(keep, x / 0.6, 0)
+    return np.where(_kept(x), x / 0.6, 0)
 
 LABELLED = (((4, 3), (4,)), ((0, 3), (0,)), ((1, 3), (1,)), ((9, 5), (9,)), ((65, 1023), (65,)))
 WEIGHTED = tuple((t, z, t) for z, t in LABELLED)
@@ -365,6 +367,8 @@ row("layer_norm", lambda *xs: ops.layer_norm(*xs, eps=1e-3),
                   lambda *xs: _normalized(*xs, -1),
                   "real real real", (((5, 3), (3,), (3,)), ((0, 3), (3,), (3,)), ((2, 4, 9), (9,), (9,))), tolerance=10)
 row("dropout",    lambda x: ops.dropout(x, 0.4, 5, seed=7, stream=3), _dropped, "real",           ONE)
+row("dropout_keep", lambda x, rate, step: ops.dropout_keep(rate, step, shape=x.shape, seed=7, stream=3),
+                    lambda x, rate, step: _kept(x, rate), ("real", 0.4, 5), ONE, smooth=0)
 
 # ---------------------------------------------------------------- optimizer updates, as their papers have them
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from .. import ops
-from ..engine import Edge, Node, Op
+from ..engine import Edge, Node, Op, Tensor, set_mode
+from ..ops.random import _dropout as dropout_op
 from .trace import Graph
 
 Moved = dict[Edge, Edge]
@@ -15,6 +18,7 @@ def join_pairs(graph: Graph) -> Graph:
     moved: Moved = {}
     _join_gathers(graph, moved)
     _join_cross_entropies(graph, moved)
+    _join_dropouts(graph, moved)
     if moved:
         graph.rewire(lambda e: moved.get(e, e))
     return graph
@@ -43,6 +47,48 @@ def _join_cross_entropies(graph: Graph, moved: Moved) -> None:
         at = graph.nodes.index(value)
         if g[0].op is None or g[0] in graph.nodes[:at]:
             _put(graph, ops.softmax_cross_entropy_both, gradient.inputs, moved, at=value, of=[value, gradient])
+
+
+def _join_dropouts(graph: Graph, moved: Moved) -> None:
+    """The way there and the way back keep the same elements: these are drawn once, for to draw takes longer than all else.
+
+    What is left is elementwise, and joins its neighbours in a chain.
+    """
+    device = graph.device
+    if device is None or ops.dropout_keep.kernel not in device.kernels:
+        return
+    draws: dict[Any, list[Node]] = {}
+    for node in graph.nodes:
+        if node.op is dropout_op:
+            draws.setdefault((node.inputs[1:], node.specs[0], *node.settings.items()), []).append(node)
+    for (inputs, spec, *settings), nodes in draws.items():
+        if len(nodes) < 2:
+            continue
+        with _traced(graph, before=nodes[0]):
+            rate, step = (_tensor(graph, e) for e in inputs)
+            keep = ops.dropout_keep(rate, step, shape=spec.shape, **dict(settings))
+            scale = ops.cast(1.0 / (1.0 - rate), dtype=spec.dtype)
+        for node in nodes:
+            with _traced(graph, before=node):
+                made = ops.where(keep, _tensor(graph, node.inputs[0]) * scale, 0.0)
+            moved[node, 0] = made.node, made.index
+            graph.nodes.remove(node)
+
+
+def _tensor(graph: Graph, edge: Edge | None) -> Tensor:
+    assert edge is not None and graph.device is not None
+    node, i = edge
+    return Tensor(node.specs[i], graph.device, node, i)
+
+
+@contextmanager
+def _traced(graph: Graph, *, before: Node) -> Iterator[None]:
+    """What is traced inside stands before that node."""
+    end = len(graph.nodes)
+    with set_mode(trace=graph, record=False):
+        yield
+    made, at = graph.nodes[end:], graph.nodes.index(before)
+    graph.nodes = [*graph.nodes[:at], *made, *graph.nodes[at:end]]
 
 
 def _put(graph: Graph, op: Op, inputs: tuple[Edge | None, ...], moved: Moved, *, at: Node, of: Sequence[Node]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from ..devices import Device
 from ..engine import Spec, Tensor, op, tensor
 from ..errors import ConfigError, DTypeError
+from .rules import BOOL
 
 
 def _floats(x: Any, rate: Any, step: Any, **_: Any) -> Spec:
@@ -17,11 +18,16 @@ def _floats(x: Any, rate: Any, step: Any, **_: Any) -> Spec:
     return Spec(x.shape, x.dtype)
 
 
-@op(shape=_floats, elementwise=True)
-def _dropout(dev: Device, out: Any, x: Any, rate: Any, step: Any, *, seed: int, stream: int) -> None:
+def _probability(rate: Any) -> float:
     p = float(rate)
     if not 0 <= p < 1:
         raise ConfigError(f"dropout: the rate is a probability in [0, 1), got {p}")
+    return p
+
+
+@op(shape=_floats, elementwise=True)
+def _dropout(dev: Device, out: Any, x: Any, rate: Any, step: Any, *, seed: int, stream: int) -> None:
+    p = _probability(rate)
     keep = dev.uniform(x.size, seed=seed, stream=stream, step=int(step)).reshape(x.shape) >= np.float32(p)
     out[...] = dev.xp.where(keep, x * x.dtype.type(1.0 / (1.0 - p)), x.dtype.type(0))
 
@@ -29,6 +35,17 @@ def _dropout(dev: Device, out: Any, x: Any, rate: Any, step: Any, *, seed: int, 
 @_dropout.vjp
 def _(g: Tensor, rate: Tensor, step: Tensor, *, seed: int, stream: int) -> Any:
     return _dropout(g, rate, step, seed=seed, stream=stream), None, None  # the counter is kept, the mask drawn again
+
+
+def _kept(rate: Any, step: Any, *, shape: tuple[int, ...], **_: Any) -> Spec:
+    return Spec(shape, BOOL)
+
+
+@op(shape=_kept)
+def dropout_keep(dev: Device, out: Any, rate: Any, step: Any, *, shape: tuple[int, ...], seed: int, stream: int) -> None:
+    """Which elements dropout keeps. The compiler puts it in the place of two dropouts, there and back, that draw the same."""
+    p = _probability(rate)
+    out[...] = dev.uniform(out.size, seed=seed, stream=stream, step=int(step)).reshape(shape) >= np.float32(p)
 
 
 def dropout(x: Tensor, rate: Tensor | float, step: Tensor | int, *, seed: int, stream: int) -> Tensor:
