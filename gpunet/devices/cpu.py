@@ -19,6 +19,7 @@ KERNELS = (
     "clip", "mod", "pow", "argmax", "eq", "ne", "lt", "le", "gt", "ge", "where", "cast", "sum", "mean", "max", "min",
     "activation", "activation_vjp", "linear", "linear_keep", "linear_dw", "linear_dz", "layers", "matmul",
     "softmax", "log_softmax", "softmax_cross_entropy", "softmax_cross_entropy_vjp", "softmax_cross_entropy_both",
+    "layer_norm", "layer_norm_dx", "layer_norm_dw", "batch_norm", "batch_norm_vjp",
     "erf", "dropout", "gather", "gather_two", "scatter_add", "slice_rows", "pick", "one_hot", "copy", "pack", "concat", "chain",
     "sgd", "adagrad", "rmsprop", "adam", "nadam", "lion",
 )  # fmt: skip

@@ -326,7 +326,7 @@ class Composite(Op):
         self._declare(parameters, n_named_outs=0)
         self.outs = ("out",) if outs == 1 else tuple(f"out{i}" for i in range(outs))
         self.meaning, self.forward = meaning, self._forward
-        self.backward, self.keeps = self._by_meaning, tuple((IN, i) for i in range(len(self.ins)))
+        self.backward, self.keeps = self.by_meaning, tuple((IN, i) for i in range(len(self.ins)))
         self.asks = self.settings
         self._specs: dict[Any, Any] = {}
 
@@ -354,7 +354,8 @@ class Composite(Op):
             self._specs[key] = tuple(t.spec for t in made) if isinstance(made, tuple) else made.spec
         return self._specs[key]
 
-    def _by_meaning(self, *args: Any, **settings: Any) -> tuple[Any, ...]:
+    def by_meaning(self, *args: Any, **settings: Any) -> tuple[Any, ...]:
+        """The default vjp: of the outputs' gradients and the inputs. A vjp of its own may leave rare cases to it."""
         gs, ins = args[: self.n_outs], args[self.n_outs :]
         with set_mode(record=True):
             made = self.meaning(*ins, **settings)
