@@ -27,7 +27,8 @@ from .updates import adagrad, adam, lion, nadam, rmsprop, sgd
 __all__ = [
     "ACTIVATIONS", "Activation", "abs", "activate", "activation", "activation_keep", "activation_vjp", "adagrad",
     "adam", "add", "argmax", "batch_norm", "batch_norm_vjp", "broadcast_to", "cast", "clip", "concat", "copy", "cos", "csr_rows", "div",
-    "dropout", "elu", "eq", "erf", "exp", "gather", "gather_two", "ge", "gelu", "gt", "layer_norm", "layer_norm_dw", "layer_norm_dx", "layers", "le", "leaky_relu", "linear",
+    "dropout", "elu", "eq", "erf", "exp", "gather", "gather_two", "ge", "gelu", "gt", "layer_norm", "layer_norm_dw", "layer_norm_dx",
+    "layers", "le", "leaky_relu", "linear",
     "linear_dw", "linear_dz", "linear_keep", "lion", "log", "log_softmax", "logsumexp", "lt", "matmul", "max", "maximum",
     "mean", "min", "minimum", "mish", "mod", "mul", "nadam", "ne", "neg", "one_hot", "pack", "pad", "pick", "pow",
     "relu", "reshape", "rmsprop", "same", "scatter_add", "selu", "sgd", "sigmoid", "sign", "silu", "sin", "slice",
