@@ -90,6 +90,22 @@ def test_traced_specs_are_the_eager_ones(case: Case, device: Device, dtype: Any)
         assert all(isinstance(t, Spec) for t in traced)
 
 
+@each_case
+def test_short_shape_rules_say_what_the_composites_mean(case: Case, native_device: Device) -> None:
+    for arrays in case.draws(np.float32):
+        recorder, leaves = Recorder(), [Tensor(Spec(a.shape, a.dtype), native_device) for a in arrays]
+        for t in leaves:
+            t.requires_grad = t.dtype.kind == "f"
+        with set_mode(trace=recorder):
+            outs = [out for out in listed(case.call(*leaves)) if out.tracked]
+            if outs:
+                grad([ops.sum(out) for out in outs], [t for t in leaves if t.dtype.kind == "f"])
+        for node in recorder.nodes:
+            if isinstance(node.op, Composite):
+                ins = [n.specs[i] for n, i in node.inputs]
+                assert node.op.shape(*ins, **node.settings) == node.op.meant_shape(*ins, **node.settings), node
+
+
 # ---------------------------------------------------------------- nobody is forgotten
 
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ..engine import Tensor, composite
+from ..engine import Spec, Tensor, composite
+from ..errors import ShapeError
 from .elementwise import sqrt, square
 from .reduce import mean, sum
+from .rules import same
+
+
+def _check(name: str, x: Tensor, gamma: Tensor, beta: Tensor) -> None:
+    if not x.ndim or gamma.shape != x.shape[-1:] or beta.shape != x.shape[-1:]:
+        raise ShapeError(
+            f"{name}: x {x.shape}, gamma {gamma.shape}, beta {beta.shape}: gamma and beta need one number for each column of x"
+        )
 
 
 @composite(outs=3)
 def batch_norm(x: Tensor, gamma: Tensor, beta: Tensor, *, eps: float) -> Any:
     """gamma * (x - mean) / sqrt(var + eps) + beta over the rows, and that mean and variance (Ioffe and Szegedy 2015)."""
+    _check("batch_norm", x, gamma, beta)
     m = mean(x, axis=0)
     centred = x - m
     v = mean(square(centred), axis=0)
@@ -30,7 +40,7 @@ def _(
     return lambda: found()[0], lambda: found()[1], lambda: found()[2]
 
 
-@composite(outs=3, inplace=("g",))
+@composite(outs=3, inplace=("g",), shape=lambda g, x, m, v, gamma, **_: (same(x), same(gamma), same(gamma)))
 def batch_norm_vjp(g: Tensor, x: Tensor, m: Tensor, v: Tensor, gamma: Tensor, *, eps: float) -> Any:
     """The gradients of x, gamma and beta; mean and variance depend on x too."""
     scale = 1.0 / sqrt(v + eps)
@@ -51,6 +61,7 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, *, eps: float) -> Tensor:
 @composite(outs=3)
 def _layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, *, eps: float) -> Any:
     """And each row's mean and 1 / sqrt(var + eps), which the way back needs."""
+    _check("layer_norm", x, gamma, beta)
     m = mean(x, axis=-1, keepdims=True)
     centred = x - m
     scale = 1.0 / sqrt(mean(square(centred), axis=-1, keepdims=True) + eps)
@@ -68,14 +79,14 @@ def _(
     return lambda: layer_norm_dx(g, x, out1, out2, gamma), lambda: of_weights()[0], lambda: of_weights()[1]
 
 
-@composite(inplace=("g",))
+@composite(inplace=("g",), shape=same)
 def layer_norm_dx(g: Tensor, x: Tensor, m: Tensor, scale: Tensor, gamma: Tensor) -> Tensor:
     """The gradient of x, through its mean and variance too."""
     normal, h = (x - m) * scale, g * gamma
     return scale * (h - mean(h, axis=-1, keepdims=True) - normal * mean(h * normal, axis=-1, keepdims=True))
 
 
-@composite(outs=2)
+@composite(outs=2, shape=lambda g, *_: (Spec(g.shape[-1:], g.dtype),) * 2)
 def layer_norm_dw(g: Tensor, x: Tensor, m: Tensor, scale: Tensor) -> Any:
     """The gradients of gamma and beta."""
     rows = tuple(range(x.ndim - 1))
