@@ -15,14 +15,19 @@ from .rules import same
 def _check(name: str, x: Tensor, gamma: Tensor, beta: Tensor) -> None:
     if not x.ndim or gamma.shape != x.shape[-1:] or beta.shape != x.shape[-1:]:
         raise ShapeError(
-            f"{name}: x {x.shape}, gamma {gamma.shape}, beta {beta.shape}: gamma and beta need one number for each column of x"
+            f"{name}: x {x.shape}, gamma {gamma.shape}, beta {beta.shape}: gamma and beta take one number for each column of x"
         )
 
 
 @composite(outs=3)
 def batch_norm(x: Tensor, gamma: Tensor, beta: Tensor, *, eps: float) -> Any:
-    """gamma * (x - mean) / sqrt(var + eps) + beta over the rows, and that mean and variance (Ioffe and Szegedy 2015)."""
+    """gamma * (x - mean) / sqrt(var + eps) + beta over the rows, and that mean and variance (Ioffe and Szegedy 2015).
+
+    Shapes: x [rows, n]; gamma, beta, mean and variance [n].
+    """
     _check("batch_norm", x, gamma, beta)
+    if x.ndim != 2:
+        raise ShapeError(f"batch_norm: x {x.shape}: a matrix [rows, columns] wanted. Use reshape")
     m = mean(x, axis=0)
     centred = x - m
     v = mean(square(centred), axis=0)
