@@ -20,7 +20,7 @@ FLAGS = "-std=c++17 -O3 -g0 -fvisibility=hidden -ffp-contract=off -fno-math-errn
 ISA_FLAGS = {
     "_avx2": "-mavx2 -mfma",
     # gcc's own AVX-512 header sets off the warning (bug 105593)
-    "_avx512": "-mavx2 -mfma -mavx512f -mavx512vl -mavx512dq -mavx512bw -Wno-maybe-uninitialized",
+    "_avx512": "-mavx2 -mfma -mavx512f -mavx512vl -mavx512dq -mavx512bw -Wno-maybe-uninitialized -Wno-uninitialized",
 }
 
 YOURS = shlex.split(os.environ.get("CXXFLAGS", ""))  # after ours, so that they win

@@ -217,8 +217,10 @@ PYBIND11_MODULE(_cpu, m) {
   bind_chain(m);
   bind_elementwise(m);
   bind_kernels(m);
+  bind_normalize(m);
   bind_program(m);
   bind_rows(m);
+  bind_scaling(m);
   bind_text(m);
   bind_updates(m);
 }

@@ -111,8 +111,10 @@ constexpr double kCheap = 10, kCostly = 40;
 void bind_chain(py::module_& m);
 void bind_elementwise(py::module_& m);
 void bind_kernels(py::module_& m);
+void bind_normalize(py::module_& m);
 void bind_program(py::module_& m);
 void bind_rows(py::module_& m);
+void bind_scaling(py::module_& m);
 void bind_text(py::module_& m);
 void bind_updates(py::module_& m);
 

@@ -99,6 +99,11 @@ template <class T> HD void store(T* p, long long i, long long size, const Lanes<
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
+// Where each warp takes a row.
+HD long long row_of_warp() {
+  return static_cast<long long>(block_index().x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
+}
+
 template <class F, class T> HD T join_warp(T v) {
 #pragma unroll
   for (int other = kWarp / 2; other; other /= 2) v = F::join(v, __shfl_xor_sync(kAllLanes, v, other));

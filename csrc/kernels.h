@@ -116,6 +116,18 @@ template <class T> struct CrossEntropy {
   double smoothing;
 };
 
+// x is rows x cols; of each row its mean and scale, 1 / sqrt(variance + eps), or of each column its mean and variance.
+template <class T> struct LayerNorm { T *out, *mean, *scale; const T *x, *gamma, *beta; long rows, cols; double eps; };
+template <class T> struct LayerNormDx { T* out; const T *g, *x, *mean, *scale, *gamma; long rows, cols; };
+template <class T> struct LayerNormDw { T *dgamma, *dbeta; const T *g, *x, *mean, *scale; long rows, cols; };
+template <class T> struct BatchNorm { T *out, *mean, *var; const T *x, *gamma, *beta; long rows, cols; double eps; };
+template <class T> struct BatchNormVjp {
+  T *dx, *dgamma, *dbeta;
+  const T *g, *x, *mean, *var, *gamma;
+  long rows, cols;
+  double eps;
+};
+
 struct Draw {
   long n;
   double rate;
@@ -186,6 +198,11 @@ template <class T> struct Table {
   Kernel<Layers<T>> layers;
   Kernel<Softmax<T>> softmax;
   Kernel<CrossEntropy<T>> cross_entropy, cross_entropy_vjp, cross_entropy_both;
+  Kernel<LayerNorm<T>> layer_norm;
+  Kernel<LayerNormDx<T>> layer_norm_dx;
+  Kernel<LayerNormDw<T>> layer_norm_dw;
+  Kernel<BatchNorm<T>> batch_norm;
+  Kernel<BatchNormVjp<T>> batch_norm_vjp;
   Kernel<Dropout<T>> dropout;
   Kernel<ScatterAdd<T>> scatter_add;
   Kernel<Update<T, SgdRule>> sgd;

@@ -4,10 +4,6 @@
 
 namespace gpunet {
 
-HD long long row_of_warp() {
-  return static_cast<long long>(block_index().x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
-}
-
 template <class T> HD T row_largest(const T* z, int cols) {
   T top = -infinity<T>();
   for (int j = threadIdx.x % kWarp; j < cols; j += kWarp) top = z[j] > top ? z[j] : top;

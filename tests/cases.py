@@ -346,6 +346,12 @@ def _normalized(x: Array, gamma: Array, beta: Array, axis: int) -> Array:
 def _kept(x: Array, rate: float = 0.4) -> Array:
     return rng.uniform(x.size, seed=7, stream=3, step=5).reshape(x.shape) >= np.float32(rate)
 
+def _normalized_vjp(g: Array, x: Array, m: Array, r: Array, gamma: Any, axis: int) -> Any:
+    normal, h = (x - m) * r, g * gamma
+    rows = tuple(range(x.ndim - 1))
+    dx = r * (h - h.mean(axis, keepdims=True) - normal * (h * normal).mean(axis, keepdims=True))
+    return dx, (g * normal).sum(rows), g.sum(rows)
+
 def _dropped(x: Array) -> Array:
     return np.where(_kept(x), x / 0.6, 0)
 
@@ -362,10 +368,23 @@ for e in (0.0, 0.1):
                                       "real real index3", WEIGHTED, tolerance=4, note=f"{e}")
 row("batch_norm", lambda *xs: ops.batch_norm(*xs, eps=1e-3),
                   lambda x, *gb: (_normalized(x, *gb, 0), x.mean(0), x.var(0)),
-                  "real real real", (((5, 3), (3,), (3,)), ((65, 7), (7,), (7,))), tolerance=10)
+                  "real real real", (((5, 3), (3,), (3,)), ((65, 7), (7,), (7,)), ((300, 85), (85,), (85,))), tolerance=10)
+row("batch_norm_vjp", lambda *xs: ops.batch_norm_vjp(*xs, eps=1e-3),
+                  lambda g, x, m, v, gamma: _normalized_vjp(g, x, m, 1 / np.sqrt(v + 1e-3), gamma, 0),
+                  "real real real positive real",
+                  (((5, 3), (5, 3), (3,), (3,), (3,)), ((300, 85), (300, 85), (85,), (85,), (85,))), tolerance=20)
 row("layer_norm", lambda *xs: ops.layer_norm(*xs, eps=1e-3),
                   lambda *xs: _normalized(*xs, -1),
-                  "real real real", (((5, 3), (3,), (3,)), ((0, 3), (3,), (3,)), ((2, 4, 9), (9,), (9,))), tolerance=10)
+                  "real real real", (((5, 3), (3,), (3,)), ((0, 3), (3,), (3,)), ((2, 4, 9), (9,), (9,)), ((3, 1023), (1023,), (1023,))),
+                  tolerance=10)
+row("layer_norm_dx", ops.layer_norm_dx, lambda *xs: _normalized_vjp(*xs, -1)[0],
+                  "real real real positive real",
+                  (((5, 3), (5, 3), (5, 1), (5, 1), (3,)), ((0, 3), (0, 3), (0, 1), (0, 1), (3,)),
+                   ((2, 4, 85), (2, 4, 85), (2, 4, 1), (2, 4, 1), (85,))), tolerance=20)
+row("layer_norm_dw", ops.layer_norm_dw, lambda g, x, m, r: _normalized_vjp(g, x, m, r, 1.0, -1)[1:],
+                  "real real real positive",
+                  (((5, 3), (5, 3), (5, 1), (5, 1)), ((0, 3), (0, 3), (0, 1), (0, 1)), ((1100, 85), (1100, 85), (1100, 1), (1100, 1)),
+                   ((2, 4, 9), (2, 4, 9), (2, 4, 1), (2, 4, 1))), tolerance=20)
 row("dropout",    lambda x: ops.dropout(x, 0.4, 5, seed=7, stream=3), _dropped, "real",           ONE)
 row("dropout_keep", lambda x, rate, step: ops.dropout_keep(rate, step, shape=x.shape, seed=7, stream=3),
                     lambda x, rate, step: _kept(x, rate), ("real", 0.4, 5), ONE, smooth=0)

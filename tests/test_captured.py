@@ -34,6 +34,7 @@ NETS = {
     "relu": {"activation": "relu"},
     "gelu and dropout": {"activation": "gelu", "dropout": 0.2},
     "tanh and batch norm": {"activation": "tanh", "norm": "batch"},
+    "silu and layer norm": {"activation": "silu", "norm": "layer"},
 }
 
 

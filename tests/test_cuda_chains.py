@@ -164,8 +164,8 @@ CLASSES, VALUES = (
 )
 
 
-def layer_norms() -> tuple[Any, ...]:
-    net = nn.MLP(9, 17, 17, 4, activation="gelu", norm="layer")
+def batch_norms() -> tuple[Any, ...]:
+    net = nn.MLP(9, 17, 17, 4, activation="gelu", norm="batch")
     return net, losses.cross_entropy, optim.AdamW(lr=1e-2, clip_norm=1.0), X, CLASSES
 
 
@@ -190,7 +190,7 @@ def trained(device: Device, made: tuple[Any, ...]) -> tuple[list[float], Any, li
     return history["loss"], np.concatenate([a.ravel() for a in trainer.model.state_dict().values()]), programs
 
 
-@pytest.mark.parametrize("net", [layer_norms, mse, realmlp])
+@pytest.mark.parametrize("net", [batch_norms, mse, realmlp])
 def test_nets_train_through_chains_with_the_bits_of_single_kernels(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for chained in (cuda_chains.CHAINED, frozenset()):

@@ -612,6 +612,78 @@ def test_update(row: tuple, n: int, dtype: Any) -> None:
         flat = outs[: states + 1]
 
 
+# ---- normalisation
+
+
+def normal_and_back(x: Array, g: Array, gamma: Array, eps: float, axis: int) -> tuple[Array, ...]:
+    """In float64: mean, variance and scale; x normalised; and the gradient of x."""
+    mean, var = x.mean(axis, keepdims=True), x.var(axis, keepdims=True)
+    scale = 1 / np.sqrt(var + eps)
+    normal, h = (x - mean) * scale, g * gamma
+    dx = scale * (h - h.mean(axis, keepdims=True) - normal * (h * normal).mean(axis, keepdims=True))
+    return mean, var, scale, normal, dx
+
+
+MATRICES = [(n, m) for n in (1, 2, 9, 129, 300) for m in (1, 7, 8, 46, 257)]
+
+
+@pytest.mark.parametrize("shape", [*MATRICES, (0, 3), (2, 3, 45)], ids=str)
+@each_float
+def test_layer_norm(shape: tuple[int, ...], dtype: Any) -> None:
+    x, g = random(*shape, dtype=dtype, scale=3) + dtype(1), random(*shape, dtype=dtype, seed=1)
+    gamma, beta = random(shape[-1], dtype=dtype, seed=2), random(shape[-1], dtype=dtype, seed=3)
+    mean, _, scale, normal, dx = normal_and_back(*(a.astype(np.float64) for a in (x, g, gamma)), 1e-3, -1)
+    out, means, scales = fresh(shape, dtype), fresh(mean.shape, dtype), fresh(mean.shape, dtype)
+    assert cpu.layer_norm(out, means, scales, x, gamma, beta, eps=1e-3) is None
+    near = 64 * np.maximum(scale, 1)  # x - mean rounds as x does
+    close(means, mean, 8, around=8)
+    close(scales, scale, 16, around=near)
+    close(out, normal * gamma + beta, 16, around=near)
+    back = fresh(shape, dtype)
+    assert cpu.layer_norm_dx(back, g, x, means, scales, gamma) is None
+    close(back, dx, 16, around=near * np.maximum(scale, 1) * 4)
+    over = g.copy()
+    cpu.layer_norm_dx(over, over, x, means, scales, gamma)
+    np.testing.assert_array_equal(over, back)
+    dgamma, dbeta, rows = fresh(gamma.shape, dtype), fresh(gamma.shape, dtype), tuple(range(x.ndim - 1))
+    assert cpu.layer_norm_dw(dgamma, dbeta, g, x, means, scales) is None
+    sums = np.abs(g).sum(rows, dtype=np.float64)
+    close(dgamma, (g * normal).sum(rows), 16, around=float(near.max(initial=1)) * sums)
+    close(dbeta, g.sum(rows, dtype=np.float64), 16, around=sums)
+
+
+@pytest.mark.parametrize("shape", MATRICES, ids=str)
+@each_float
+def test_batch_norm(shape: tuple[int, int], dtype: Any) -> None:
+    x, g = random(*shape, dtype=dtype, scale=3) + dtype(1), random(*shape, dtype=dtype, seed=1)
+    gamma, beta = random(shape[-1], dtype=dtype, seed=2), random(shape[-1], dtype=dtype, seed=3)
+    mean, var, scale, normal, dx = normal_and_back(*(a.astype(np.float64) for a in (x, g, gamma)), 1e-3, 0)
+    out, means, variances = fresh(shape, dtype), fresh(gamma.shape, dtype), fresh(gamma.shape, dtype)
+    assert cpu.batch_norm(out, means, variances, x, gamma, beta, eps=1e-3) is None
+    near = 64 * np.maximum(scale, 1)
+    close(means, mean[0], 8, around=8)
+    close(variances, var[0], 16, around=16)
+    close(out, normal * gamma + beta, 16, around=near)
+    back, dgamma, dbeta = fresh(shape, dtype), fresh(gamma.shape, dtype), fresh(gamma.shape, dtype)
+    assert cpu.batch_norm_vjp(back, dgamma, dbeta, g, x, means, variances, gamma, eps=1e-3) is None
+    sums = np.abs(g).sum(0, dtype=np.float64)
+    close(back, dx, 16, around=near * np.maximum(scale, 1) * 4)
+    close(dgamma, (g * normal).sum(0), 16, around=near[0] * sums)
+    close(dbeta, g.sum(0, dtype=np.float64), 16, around=sums)
+    cpu.batch_norm_vjp(over := g.copy(), dgamma, dbeta, over, x, means, variances, gamma, eps=1e-3)
+    np.testing.assert_array_equal(over, back)
+
+
+def test_what_is_not_finite_stays_in_its_row_or_column() -> None:
+    x, one = random(5, 40, dtype=np.float32), np.ones(40, np.float32)
+    x[2, 3] = np.nan
+    out, m, r = fresh(x.shape, np.float32), fresh((5, 1), np.float32), fresh((5, 1), np.float32)
+    cpu.layer_norm(out, m, r, x, one, one, eps=1e-5)
+    assert np.isnan(out[2]).all() and np.isfinite(np.delete(out, 2, 0)).all()
+    cpu.batch_norm(out, fresh(40, np.float32), fresh(40, np.float32), x, one, one, eps=1e-5)
+    assert np.isnan(out[:, 3]).all() and np.isfinite(np.delete(out, 3, 1)).all()
+
+
 # ---- threads, processes, odd arguments
 
 
@@ -632,9 +704,16 @@ def everything(dtype: Any) -> list[Array]:
     cpu.dropout(same[2], big, 0.5, 1, seed=1, stream=2)
     cpu.softmax_cross_entropy(loss, big, t, smoothing=0.1)
     cpu.scatter_add(same[3], big, t[::-1].copy() // 2)
+    norms, gamma = [fresh((n, c), dtype) for _ in range(4)], random(c, dtype=dtype)
+    rows, columns = [fresh((n, 1), dtype) for _ in range(2)], [fresh(c, dtype) for _ in range(6)]
+    cpu.layer_norm(norms[0], *rows, big, gamma, gamma, eps=1e-5)
+    cpu.layer_norm_dx(norms[1], norms[0], big, *rows, gamma)
+    cpu.layer_norm_dw(*columns[:2], norms[0], big, *rows)
+    cpu.batch_norm(norms[2], *columns[2:4], big, gamma, gamma, eps=1e-5)
+    cpu.batch_norm_vjp(norms[3], *columns[4:], norms[0], big, *columns[2:4], gamma, eps=1e-5)
     p, m, v, flat = (a.reshape(-1) for a in (*same[4:], big))
     cpu.adam(p, m, v, flat, flat, flat, np.abs(flat), 1, 0.1, 0.9, 0.99, 1e-8, 0.0, decoupled=False)
-    return [out, z, stacked, product, dw, db, loss, *same]
+    return [out, z, stacked, product, dw, db, loss, *same, *norms, *rows, *columns]
 
 
 @each_float
@@ -699,6 +778,10 @@ def test_declines() -> None:
         cpu.activation(both.reshape(-1)[1:], both.reshape(-1)[:-1], act="relu", alpha=0.0),
         cpu.activation_vjp(x, x, x, act="leaky_relu", alpha=-1.0),
         cpu.softmax(np.array(1.0), np.array(1.0)),
+        cpu.layer_norm(out[:, :0].copy(), y[:4, :1].copy(), y[2:, :1].copy(), y[:4, :0].copy(), y[0, :0], y[0, :0], eps=0.1),
+        cpu.layer_norm(out[::2], out[:2, 0].copy(), out[:2, 1].copy(), y[:2], y[0].copy(), y[1].copy(), eps=0.1),
+        cpu.batch_norm(out[0], *y[:2].copy(), y[2], y[3], y[4], eps=0.1),
+        cpu.batch_norm(out, y[0].copy(), y[1].astype(np.float64), y[:4], y[4], y[5], eps=0.1),
         cpu.softmax_cross_entropy(out[:, 0].copy(), x, np.zeros(4, np.uint8), smoothing=0.0),
         cpu.gather(out, out.astype(object), np.zeros(4, np.int64)),
         cpu.sgd(out[0], out[0], y[0], y[0], y[0], 0.1, 0.9, 0.0, nesterov=False),
@@ -710,6 +793,10 @@ def test_shapes_that_do_not_fit_are_named() -> None:
     a = np.zeros((4, 6), np.float32)
     with pytest.raises(ValueError, match=r"matmul: shapes do not fit: out \(4, 6\) x \(4, 6\) y \(4, 6\)"):
         cpu.matmul(a.copy(), a, a)
+    with pytest.raises(ValueError, match=r"batch_norm: shapes do not fit: out \(4, 6\) mean \(4,\)"):
+        cpu.batch_norm(a.copy(), a[:, 0].copy(), a[0].copy(), a, a[1].copy(), a[2].copy(), eps=1e-5)
+    with pytest.raises(ValueError, match=r"layer_norm: shapes do not fit: out \(4, 6\) x \(4, 6\) gamma \(4,\)"):
+        cpu.layer_norm(a.copy(), a[:, 0].copy(), a[:, 1].copy(), a, a[:, 0].copy(), a[2].copy(), eps=1e-5)
     out, w, b = (np.zeros(shape, np.float32) for shape in ((4, 5), (6, 5), 3))
     with pytest.raises(ValueError, match=r"linear: .* b \(3,\)"):
         cpu.linear(out, a, w, b, act="relu", alpha=0.0)

@@ -13,6 +13,7 @@ from gpunet import ops
 from gpunet.devices import Device
 from gpunet.devices.cpu import KERNELS
 from gpunet.engine import Composite, Op, Recorder, Spec, Tensor, grad, set_mode, tensor
+from gpunet.errors import ShapeError
 from gpunet.graph import check_grads
 from gpunet.graph.chains import chain_op
 
@@ -88,6 +89,31 @@ def test_traced_specs_are_the_eager_ones(case: Case, device: Device, dtype: Any)
             traced = [t.value for t in listed(case.call(*[Tensor(Spec(a.shape, a.dtype), device) for a in arrays]))]
         assert traced == eager
         assert all(isinstance(t, Spec) for t in traced)
+
+
+@each_case
+def test_short_shape_rules_say_what_the_composites_mean(case: Case, native_device: Device) -> None:
+    for arrays in case.draws(np.float32):
+        recorder, leaves = Recorder(), [Tensor(Spec(a.shape, a.dtype), native_device) for a in arrays]
+        for t in leaves:
+            t.requires_grad = t.dtype.kind == "f"
+        with set_mode(trace=recorder):
+            outs = [out for out in listed(case.call(*leaves)) if out.tracked]
+            if outs:
+                grad([ops.sum(out) for out in outs], [t for t in leaves if t.dtype.kind == "f"])
+        for node in recorder.nodes:
+            if isinstance(node.op, Composite):
+                ins = [n.specs[i] for n, i in node.inputs]
+                assert node.op.shape(*ins, **node.settings) == node.op.meant_shape(*ins, **node.settings), node
+
+
+def test_norms_say_what_does_not_fit(device: Device) -> None:
+    x, gamma, beta = (tensor(np.ones(s), device=device) for s in ((5, 3), 3, 4))
+    for norm, name in ((ops.layer_norm, "layer_norm"), (ops.batch_norm, "batch_norm")):
+        with pytest.raises(ShapeError, match=rf"{name}: x \(5, 3\), gamma \(3,\), beta \(4,\): gamma and beta take one"):
+            norm(x, gamma, beta, eps=1e-5)
+    with pytest.raises(ShapeError, match=r"batch_norm: x \(3,\): a matrix"):
+        ops.batch_norm(gamma, gamma, gamma, eps=1e-5)
 
 
 # ---------------------------------------------------------------- nobody is forgotten

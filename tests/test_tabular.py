@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gpunet.data import Column, Table
 from gpunet.data.sparse import Csr
 from gpunet.data.table import FEW_ROWS
+from gpunet.devices import cpu
 from gpunet.errors import ConfigError, DataError, DTypeError, FormatError, ShapeError
 from gpunet.tabular import (
     ArrayEncoder,
@@ -387,6 +388,28 @@ def test_an_unknown_treatment_is_refused() -> None:
 
 
 # ---------------------------------------------------------------- arrays
+
+
+@pytest.mark.skipif(cpu._native is None, reason="gpunet._cpu is not built")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.int64, np.float16, np.dtype(">f4")], ids=str)
+@pytest.mark.parametrize("odd", [1.0, 0.0, 1e-40, math.inf, math.nan])
+def test_numbers_are_standardised_alike_with_and_without_the_native_pass(
+    dtype: Any, odd: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = (np.random.default_rng(0).normal(100, 30, (33, 7))).astype(dtype)
+    hostile = x.copy()
+    if x.dtype.kind == "f":
+        hostile[3, 2], hostile[5, 5], hostile[6, 1] = np.inf, np.nan, np.finfo(dtype).max
+    scale, center = np.linspace(1, 9, 7), np.linspace(90, 110, 7)
+    scale[2], made = odd, []
+    for native in (cpu._native, None):
+        monkeypatch.setattr(cpu, "_native", native)
+        views = (x, x[::2], x.T[:7].T, np.asfortranarray(x), x[:0], x[:, :0], hostile)
+        each = [scaling.standardised(v, center[: v.shape[1]], scale[: v.shape[1]]) for v in views]
+        made.append(each + [scaling.standardised(v, 101.5, odd) for v in views])
+    for some, others in zip(*made, strict=True):
+        assert some.dtype == np.float32 and some.flags.c_contiguous
+        np.testing.assert_array_equal(some, others)
 
 
 def test_columns_of_an_array_are_standardised_one_by_one() -> None:

@@ -350,10 +350,10 @@ def _fold_once(
 # ---------------------------------------------------------------- softmax
 
 
-def _by_warps(cuda: CUDA, name: str, rows: int, *args: Any) -> None:
+def _by_warps(cuda: CUDA, source: str, name: str, rows: int, *args: Any) -> None:
     warps = min(rows, 4)
     if warps:
-        cuda.launcher.launch("softmax", name, (-(-rows // warps),), (warps * WARP,), *args)
+        cuda.launcher.launch(source, name, (-(-rows // warps),), (warps * WARP,), *args)
 
 
 def softmax(cuda: CUDA, out: Any, x: Any, *, logarithm: bool) -> Any:
@@ -361,7 +361,7 @@ def softmax(cuda: CUDA, out: Any, x: Any, *, logarithm: bool) -> Any:
         return NotImplemented
     cols = x.shape[-1]
     name = f"softmax<{c_name(out)}, {'true' if logarithm else 'false'}>"
-    _by_warps(cuda, name, x.size // cols, out, x, np.int64(x.size // cols), np.int32(cols))
+    _by_warps(cuda, "softmax", name, x.size // cols, out, x, np.int64(x.size // cols), np.int32(cols))
     return None
 
 
@@ -370,7 +370,7 @@ def softmax_cross_entropy(cuda: CUDA, out: Any, z: Any, t: Any, *, smoothing: fl
         return NotImplemented
     rows, cols = z.shape
     sizes = np.int64(rows), np.int32(cols), z.dtype.type(smoothing)
-    _by_warps(cuda, f"cross_entropy<{c_name(z)}, {c_name(t)}>", rows, out, z, t, *sizes)
+    _by_warps(cuda, "softmax", f"cross_entropy<{c_name(z)}, {c_name(t)}>", rows, out, z, t, *sizes)
     cuda.raise_beyond("pick", cols)
     return None
 
@@ -389,8 +389,48 @@ def _cross_entropy_with_gradient(cuda: CUDA, name: str, outs: Any, g: Any, z: An
     rows, cols = z.shape
     step = g.strides[0] // g.itemsize if g.ndim == 1 and g.size > 1 else 0
     sizes = np.int64(rows), np.int32(cols), z.dtype.type(smoothing)
-    _by_warps(cuda, f"{name}<{c_name(z)}, {c_name(t)}>", rows, *outs, g, np.int32(step), z, t, *sizes)
+    _by_warps(cuda, "softmax", f"{name}<{c_name(z)}, {c_name(t)}>", rows, *outs, g, np.int32(step), z, t, *sizes)
     cuda.raise_beyond("pick", cols)
+    return None
+
+
+# ---------------------------------------------------------------- layer norm
+
+
+def layer_norm(cuda: CUDA, out: Any, mean: Any, scale: Any, x: Any, gamma: Any, beta: Any, *, eps: float) -> Any:
+    if not is_float(out, mean, scale, x, gamma, beta) or not gamma.size:
+        return NotImplemented
+    sizes = np.int64(mean.size), np.int32(gamma.size), x.dtype.type(eps)
+    _by_warps(cuda, "normalize", f"layer_norm<{c_name(x)}>", mean.size, out, mean, scale, x, gamma, beta, *sizes)
+    return None
+
+
+def layer_norm_dx(cuda: CUDA, out: Any, g: Any, x: Any, mean: Any, scale: Any, gamma: Any) -> Any:
+    if not is_float(out, g, x, mean, scale, gamma) or not gamma.size:
+        return NotImplemented
+    sizes = np.int64(mean.size), np.int32(gamma.size)
+    _by_warps(cuda, "normalize", f"layer_norm_dx<{c_name(x)}>", mean.size, out, g, x, mean, scale, gamma, *sizes)
+    return None
+
+
+def layer_norm_dw(cuda: CUDA, dgamma: Any, dbeta: Any, g: Any, x: Any, mean: Any, scale: Any) -> Any:
+    """Onto partial results in the workspace first, where one block would have too much to do."""
+    if not is_float(dgamma, dbeta, g, x, mean, scale) or not dgamma.size:
+        return NotImplemented
+    rows, cols = mean.size, dgamma.size
+    chunk = max(COLUMNS_CHUNK, -(-rows // MOST_PLACES))
+    chunks = max(-(-rows // chunk), 1)
+    if chunks == 1 or 4 * chunks * dgamma.nbytes > cuda.workspace.nbytes:
+        chunk, chunks, outs = max(rows, 1), 1, (dgamma, dbeta)
+    else:
+        outs = cuda.scratch((2, chunks, cols), x.dtype)
+    sizes = map(np.int64, (rows, cols, chunk))
+    cuda.launcher.launch(
+        "normalize", f"layer_norm_dw<{c_name(x)}>", (-(-cols // WARP), chunks), (WARP, 8), *outs, g, x, mean, scale, *sizes
+    )
+    for out, found in zip((dgamma, dbeta), outs, strict=True):
+        if found is not out:
+            _fold_once(cuda, out, found, "Sum", 1, chunks, cols, chunks, 1.0)
     return None
 
 
@@ -625,6 +665,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "softmax": partial(softmax, logarithm=False), "log_softmax": partial(softmax, logarithm=True),
     "softmax_cross_entropy": softmax_cross_entropy, "softmax_cross_entropy_vjp": softmax_cross_entropy_vjp,
     "softmax_cross_entropy_both": softmax_cross_entropy_both,
+    "layer_norm": layer_norm, "layer_norm_dx": layer_norm_dx, "layer_norm_dw": layer_norm_dw,
     "gather": gather, "gather_two": gather_two, "slice_rows": slice_rows, "pick": pick, "one_hot": one_hot,
     "scatter_add": scatter_add, "copy": copy, "pack": pack, "concat": concat, "dropout": dropout, "argmax": argmax,
     "pad": pad, "unslice": unslice,

@@ -183,12 +183,13 @@ class Op:
     def _record(self, trace: Recorder, args: tuple[Tensor, ...], settings: dict[str, Any], device: Device) -> Any:
         made = self.shape(*[a.spec for a in args], **settings)
         specs = (made,) if isinstance(made, Spec) else tuple(made)
-        specs = tuple(Spec(tuple(s.shape), np.dtype(s.dtype)) for s in specs)
+        specs = tuple([Spec(tuple(s.shape), np.dtype(s.dtype)) for s in specs])
         tracked = mode.record and self.backward is not None and any(a.tracked for a in args)
-        node = Node(self, tuple(trace.edge(a) for a in args), settings, specs, tracked)
+        node = Node(self, tuple([trace.edge(a) for a in args]), settings, specs, tracked)
         trace.nodes.append(node)
-        outs = tuple(Tensor(s, device, node, i) for i, s in enumerate(specs))
-        return outs[0] if len(outs) == 1 else outs
+        if len(specs) == 1:
+            return Tensor(specs[0], device, node)
+        return tuple([Tensor(s, device, node, i) for i, s in enumerate(specs)])
 
     def _fill(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Every setting is there, so that vjps and patterns can ask for it."""
@@ -316,17 +317,25 @@ class Composite(Op):
     """An op whose meaning is a small function of other ops. It *is* that function until a device has a kernel of its name.
 
     The one function is its specification, its shape rule, its default vjp and the pattern that the fuser looks for.
+
+    shape: the same shape rule in fewer words, where a step of a new size would run the function for each layer again.
     """
 
     def __init__(
-        self, meaning: Callable[..., Any], *, outs: int = 1, elementwise: bool = False, inplace: Sequence[str] = ()
+        self,
+        meaning: Callable[..., Any],
+        *,
+        shape: Callable[..., Any] | None = None,
+        outs: int = 1,
+        elementwise: bool = False,
+        inplace: Sequence[str] = (),
     ) -> None:
-        super().__init__(meaning, self._shape, outs=outs, elementwise=elementwise, inplace=inplace)
+        super().__init__(meaning, shape or self.meant_shape, outs=outs, elementwise=elementwise, inplace=inplace)
         parameters = list(inspect.signature(meaning).parameters.values())
         self._declare(parameters, n_named_outs=0)
         self.outs = ("out",) if outs == 1 else tuple(f"out{i}" for i in range(outs))
         self.meaning, self.forward = meaning, self._forward
-        self.backward, self.keeps = self._by_meaning, tuple((IN, i) for i in range(len(self.ins)))
+        self.backward, self.keeps = self.by_meaning, tuple((IN, i) for i in range(len(self.ins)))
         self.asks = self.settings
         self._specs: dict[Any, Any] = {}
 
@@ -345,7 +354,8 @@ class Composite(Op):
         for out, value in zip(arrays, made if isinstance(made, tuple) else (made,), strict=False):
             out[...] = value.value
 
-    def _shape(self, *ins: Any, **settings: Any) -> Any:
+    def meant_shape(self, *ins: Any, **settings: Any) -> Any:
+        """The shape rule, by the meaning."""
         key = tuple([(a.shape, a.dtype) for a in ins]), tuple(settings.items())
         if key not in self._specs:
             specs = [Spec(tuple(a.shape), np.dtype(a.dtype)) for a in ins]
@@ -354,7 +364,8 @@ class Composite(Op):
             self._specs[key] = tuple(t.spec for t in made) if isinstance(made, tuple) else made.spec
         return self._specs[key]
 
-    def _by_meaning(self, *args: Any, **settings: Any) -> tuple[Any, ...]:
+    def by_meaning(self, *args: Any, **settings: Any) -> tuple[Any, ...]:
+        """The default vjp: of the outputs' gradients and the inputs. A vjp of its own may leave rare cases to it."""
         gs, ins = args[: self.n_outs], args[self.n_outs :]
         with set_mode(record=True):
             made = self.meaning(*ins, **settings)

@@ -63,18 +63,16 @@ class Compiled:
         if mode.trace is not None:
             return self.fn(*args)
         with self._turn:
-            made = self._at_once(args)
+            latest = self._latest
+            made = None if latest is None else latest.at_once(args)
             if made is None:
                 args = tuple([a if isinstance(a, Tensor) else self._admit(a) for a in args])
-                made = self._at_once(args)  # as float64 arrays may be run, once they are cast
+                made = None if latest is None else latest.at_once(args)  # as float64 arrays may be run, once they are cast
             if made is None:
                 made = self._looked_up(args)
         if made is None:
             return self.fn(*args)
         return made[0] if len(made) == 1 else made or None
-
-    def _at_once(self, args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
-        return None if self._latest is None else self._latest.at_once(args)
 
     def _looked_up(self, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if mode.record and any(a.tracked for a in args):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -143,45 +145,43 @@ class Plan:
         """An elementwise result may take the place of an input that ends here."""
         for t, node in enumerate(self.graph.nodes):
             mine = self.stores[node, 0]
+            if not mine.free or node.op is None or node.op.view:
+                continue
             for edge in dict.fromkeys(node.inputs):
-                assert edge is not None and node.op is not None
+                assert edge is not None
                 its = self._of(edge)
                 ends_here = its.free and its is not mine and its.last == t and its.nbytes == mine.nbytes
-                viewed = any(e != edge and self._of(e).root()[0] is its for e in node.inputs)  # in another order
-                if (
-                    mine.free
-                    and not node.op.view
-                    and ends_here
-                    and not viewed
-                    and not _is_view(edge)
-                    and in_place(node, 0, edge)
-                ):
+                if not ends_here or _is_view(edge) or not in_place(node, 0, edge):
+                    continue
+                if not any(e != edge and self._of(e).root()[0] is its for e in node.inputs):  # viewed in another order
                     mine.within, its.last = (its, 0), mine.last
                     break
 
     def _pack(self) -> int:
         """The largest first, each at the lowest gap that is free as long as it is needed."""
         mine = {id(s): s for s in self.stores.values() if s.free}.values()
-        placed: list[Store] = []
+        placed: list[Store] = []  # by offset
         peak = 0
         for store in sorted(mine, key=lambda s: (-s.nbytes, s.first)):
             unit = ALIGNMENT if store.nbytes >= ALIGNMENT else SMALL
             at = 0
-            for other in sorted(
-                (o for o in placed if o.first <= store.last and store.first <= o.last), key=lambda o: o.offset
-            ):
+            for other in placed:
+                if other.first > store.last or store.first > other.last:
+                    continue
                 if at + store.nbytes <= other.offset:
                     break
                 at = max(at, _up(other.offset + other.nbytes, unit))
             store.offset, peak = at, max(peak, at + store.nbytes)
-            placed.append(store)
+            insort(placed, store, key=lambda s: s.offset)
         return peak
 
     def _bound(self) -> int:
-        mine = {id(s): s for s in self.stores.values() if s.free}.values()
-        return max(
-            (sum(s.nbytes for s in mine if s.first <= t <= s.last) for t in range(len(self.graph.nodes))), default=0
-        )
+        change = [0] * (len(self.graph.nodes) + 1)  # of the bytes alive, from one call to the next
+        for store in {id(s): s for s in self.stores.values() if s.free}.values():
+            change[int(store.first)] += store.nbytes
+            if store.last < len(self.graph.nodes):
+                change[int(store.last) + 1] -= store.nbytes
+        return max(accumulate(change))
 
 
 def in_place(node: Node, i: int, edge: Edge | None) -> bool:

@@ -20,7 +20,7 @@ from .layout import (
 from .linear import (
     layers, linear, linear_dw, linear_dw_rows, linear_dz, linear_keep, linear_keep_rows, linear_rows, matmul,
 )
-from .normalize import batch_norm, layer_norm
+from .normalize import batch_norm, batch_norm_vjp, layer_norm, layer_norm_dw, layer_norm_dx
 from .random import dropout, dropout_keep
 from .reduce import argmax, log_softmax, logsumexp, max, mean, min, softmax, sum, sum_to, var
 from .rules import same
@@ -28,8 +28,9 @@ from .updates import adagrad, adam, lion, nadam, rmsprop, sgd
 
 __all__ = [
     "ACTIVATIONS", "Activation", "abs", "activate", "activation", "activation_keep", "activation_vjp", "adagrad",
-    "adam", "add", "argmax", "batch_norm", "broadcast_to", "cast", "clip", "concat", "copy", "cos", "csr_rows", "div",
-    "dropout", "dropout_keep", "elu", "eq", "erf", "exp", "gather", "gather_two", "ge", "gelu", "gt", "layer_norm", "layers", "le", "leaky_relu", "linear",
+    "adam", "add", "argmax", "batch_norm", "batch_norm_vjp", "broadcast_to", "cast", "clip", "concat", "copy", "cos", "csr_rows", "div",
+    "dropout", "dropout_keep", "elu", "eq", "erf", "exp", "gather", "gather_two", "ge", "gelu", "gt", "layer_norm", "layer_norm_dw",
+    "layer_norm_dx", "layers", "le", "leaky_relu", "linear",
     "linear_dw", "linear_dw_rows", "linear_dz", "linear_keep", "linear_keep_rows", "linear_rows",
     "lion", "log", "log_softmax", "logsumexp", "lt", "matmul", "max", "maximum",
     "mean", "min", "minimum", "mish", "mod", "mul", "nadam", "ne", "neg", "one_hot", "pack", "pad", "pick", "pow",

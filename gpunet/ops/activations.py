@@ -14,7 +14,7 @@ from ..devices import Device
 from ..engine import Tensor, composite, op
 from ..errors import ConfigError, did_you_mean
 from .elementwise import erf, exp, gt, square, where
-from .rules import as_float
+from .rules import as_float, same
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. 2017
 _SQRT_HALF, _INV_SQRT_2PI = math.sqrt(0.5), 1.0 / math.sqrt(2.0 * math.pi)
@@ -133,7 +133,7 @@ def _(g: Tensor, x: Tensor, *, act: str, alpha: float) -> Tensor:
     return activation_vjp(g, x, act=act, alpha=alpha)
 
 
-@composite(elementwise=True, inplace=("g",))
+@composite(shape=same, elementwise=True, inplace=("g",))
 def activation_vjp(g: Tensor, s: Tensor, *, act: str, alpha: float) -> Tensor:
     """g times the derivative, from what the activation saved: its output or its input."""
     return ACTIVATIONS[act].gradient(g, s, alpha)

@@ -7,6 +7,7 @@ from typing import Any
 from ..engine import Tensor, composite
 from .layout import one_hot, pick, reshape
 from .reduce import _log_softmax, _softmax, mean
+from .rules import same
 
 
 @composite
@@ -25,7 +26,7 @@ def _(g: Tensor, z: Tensor, t: Tensor, *, smoothing: float) -> Any:
     return softmax_cross_entropy_vjp(g, z, t, smoothing=smoothing), None
 
 
-@composite
+@composite(shape=lambda g, z, t, **_: same(z))
 def softmax_cross_entropy_vjp(g: Tensor, z: Tensor, t: Tensor, *, smoothing: float) -> Tensor:
     """(softmax(z) - target distribution) times g, which arrives row by row."""
     target = one_hot(t, n=z.shape[-1], dtype=z.dtype)

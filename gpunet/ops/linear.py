@@ -11,7 +11,7 @@ from ..errors import ShapeError
 from .activations import ACTIVATIONS, activate, activation_vjp, lookup
 from .layout import gather, reshape, swap_last
 from .reduce import sum
-from .rules import product
+from .rules import common_dtype, product
 
 
 @op(shape=product)
@@ -46,7 +46,12 @@ def _plus_bias(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     return _matmul(x, w) + (reshape(b, shape=(b.shape[0], 1, b.shape[1])) if b.ndim == 2 else b)
 
 
-@composite
+def _of_layer(x: Any, w: Any, b: Any, **_: Any) -> Spec:
+    z = product(x, w)
+    return Spec(z.shape, common_dtype(z, b))
+
+
+@composite(shape=_of_layer)
 def _linear(x: Tensor, w: Tensor, b: Tensor, *, act: str, alpha: float) -> Tensor:
     return activate(_plus_bias(x, w, b), act, alpha)
 
@@ -56,7 +61,7 @@ def _(g: Tensor, x: Tensor, w: Tensor, out: Tensor, *, act: str, alpha: float) -
     return _back(g if act == "identity" else activation_vjp(g, out, act=act, alpha=alpha), x, w)
 
 
-@composite(outs=2)
+@composite(outs=2, shape=lambda x, w, b, **_: (_of_layer(x, w, b),) * 2)
 def linear_keep(x: Tensor, w: Tensor, b: Tensor, *, act: str, alpha: float) -> Any:
     """As linear, for activations whose gradient needs their input z, which is the second output."""
     z = _plus_bias(x, w, b)
@@ -76,7 +81,12 @@ def _back(dz: Tensor | None, x: Tensor, w: Tensor) -> Any:
     return lambda: _matmul(dz, swap_last(w)), lambda: of_weights()[0], lambda: of_weights()[1]
 
 
-@composite(outs=2)
+def _of_weights(x: Any, g: Any) -> tuple[Spec, Spec]:
+    stack, (k, n) = g.shape[:-2], (x.shape[-1], g.shape[-1])
+    return Spec((*stack, k, n), g.dtype), Spec((*stack, n), g.dtype)
+
+
+@composite(outs=2, shape=_of_weights)
 def linear_dw(x: Tensor, g: Tensor) -> Any:
     """The gradients of the weights and of the bias, from that of x @ w + b."""
     return _matmul(swap_last(x), g), sum(g, axis=-2)
@@ -100,7 +110,7 @@ def linear_dw_rows(x: Tensor, rows: Tensor, g: Tensor) -> Any:
     return linear_dw(gather(x, rows), g)
 
 
-@composite
+@composite(shape=lambda g, w, s, **_: product(g, w))
 def linear_dz(g: Tensor, w: Tensor, s: Tensor, *, act: str, alpha: float) -> Tensor:
     """The gradient before an activation, from that of the layer above it, whose weights are transposed in w."""
     return activation_vjp(_matmul(g, w), s, act=act, alpha=alpha)

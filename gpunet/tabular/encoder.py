@@ -289,7 +289,7 @@ def _matrix(x: Table | npt.ArrayLike) -> npt.NDArray[Any]:
         raise ShapeError(f"an array [rows, columns] is expected, got shape {array.shape}. One row is x[None, :]")
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"an array of numbers is expected, got {array.dtype}. Text goes through Table.from_array(x)")
-    return array.reshape(len(array), math.prod(array.shape[1:]))
+    return array if array.ndim == 2 else array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 def _check_pixels(matrix: npt.NDArray[Any]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..devices import cpu
+
 # In standard deviations. Training rows lie within sqrt(rows) of the mean, so that only later ones are held back here.
 LIMIT = 1e6
 
@@ -28,6 +30,10 @@ def standardised(
 
     check: called before any number is held back; it may refuse numbers that are not finite, and need not look otherwise.
     """
+    if cpu._native is not None:
+        usual: npt.NDArray[np.float32] | None = cpu._native.standardised(values, center, scale, LIMIT)
+        if usual is not None:  # as it nearly always is
+            return usual
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         z = np.subtract(values, center, dtype=np.float64)
         np.divide(z, scale, out=z)

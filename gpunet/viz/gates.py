@@ -18,6 +18,7 @@ class Gate(NamedTuple):
 _EACH = "passes the upstream gradient on to each input, unchanged: its local gradient is 1"
 _TIES = "at a tie"
 _LAYER = "the fully-connected layer: x gets dz Wᵀ, W gets xᵀ dz, b the sum of dz over the rows"
+_NORM = "x gets γ/σ (g - mean g - x̂ mean(g x̂)), for μ and σ depend on x too; γ gets Σ g x̂, β gets Σ g"
 _SIGMOID = "a group of gates in one; its local gradient (1 - s) s needs nothing but its own output s"
 
 # fmt: off
@@ -51,6 +52,8 @@ GATES: dict[str, Gate] = {
     "softmax":           Gate("softmax", "",            "p: gets p (g - Σ g p)"),
     "log_softmax":       Gate("log softmax", "",        "gets g - p Σ g"),
     "softmax_cross_entropy": Gate("softmax loss", "",   "-log p of the right class: the scores get p, minus 1 at the right class"),
+    "batch_norm":        Gate("batch norm", "",         f"γ x̂ + β with x̂ = (x - μ)/σ, column by column: {_NORM}"),
+    "layer_norm":        Gate("layer norm", "",         f"γ x̂ + β with x̂ = (x - μ)/σ, row by row: {_NORM}"),
     "pick":              Gate("pick",   "router",       "sends the gradient to the value that was picked"),
     "slice":             Gate("slice",  "router",       "sends the gradient to the values that were taken"),
     "gather":            Gate("gather", "router",       "sends the gradient to the rows that were taken; taken twice, it adds up"),
