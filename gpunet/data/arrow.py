@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from .table import Column, Table
 
 SECOND, DAY = 10**9, 86_400 * 10**9  # nanoseconds
 TICKS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}  # in a second
+PIECE = 1 << 14  # rows that fit into the cache
 PARQUET, ARROW, FEATHER = b"PAR1", b"ARROW1", b"FEA1"
 
 
@@ -36,7 +38,7 @@ def read_parquet(path: str | os.PathLike[str]) -> Table:
             about = file.metadata
             check_fits(path, about.num_rows, len(file.schema_arrow))
             texts = [f.name for f in file.schema_arrow if str(f.type) in ("string", "large_string")]
-        with parquet.ParquetFile(place, read_dictionary=texts, pre_buffer=True) as file:
+        with parquet.ParquetFile(place, metadata=about, read_dictionary=texts) as file:
             return to_table(path, file.read(), coded=set(texts))
 
 
@@ -60,12 +62,19 @@ def read_arrow(path: str | os.PathLike[str]) -> Table:
 
 
 def to_table(path: object, found: Any, *, coded: set[str] = frozenset()) -> Table:  # type: ignore[assignment]
-    """A pyarrow table as ours; `coded` are text columns that come as dictionaries all the same."""
+    """A pyarrow table as ours, which nobody else may use any more: numbers may be converted where they lie.
+
+    `coded` are text columns that come as dictionaries all the same.
+    """
+    import pyarrow
+
     if not found.num_columns or not found.num_rows:
         raise DataError(f"{path}: {found.num_rows:,} rows of {found.num_columns:,} columns hold nothing")
-    return Table.from_columns(
-        _column(path, name, found.column(i), name in coded) for i, name in enumerate(found.column_names)
-    )
+    names = found.column_names
+    with ThreadPoolExecutor(pyarrow.cpu_count()) as pool:
+        return Table.from_columns(
+            pool.map(lambda name, column: _column(path, name, column, name in coded), names, found.columns)
+        )
 
 
 def _column(path: object, name: str, column: Any, coded: bool) -> Column:
@@ -99,19 +108,40 @@ def numbers(column: Any) -> npt.NDArray[np.float64]:
     """float64 with NaN for null, of a column of integers or floats."""
     if column.num_chunks == 1 and not column.null_count and column.type == "double":
         return values(column.chunk(0))[0]
-    out = np.empty(len(column))
+    out = _in_place(column)
+    out = memory(len(column)) if out is None else out
     for _ in filling(out, column):
         pass
     return out
 
 
+def _in_place(column: Any) -> npt.NDArray[np.float64] | None:
+    """The memory of a column of 8-byte numbers in one piece, if nobody else has it."""
+    if column.num_chunks != 1 or str(column.type) not in ("int64", "uint64", "double"):
+        return None
+    array = column.chunk(0)
+    numbers = array.buffers()[1]
+    return np.frombuffer(numbers, np.float64, len(array), 8 * array.offset) if numbers and numbers.is_mutable else None
+
+
+def memory(count: int) -> npt.NDArray[np.float64]:
+    """Of pyarrow, which has mostly touched it before: the system's would first be cleared, page by page."""
+    import pyarrow
+
+    return np.frombuffer(pyarrow.allocate_buffer(max(1, 8 * count)), np.uint8)[: 8 * count].view(np.float64)
+
+
 def filling(out: npt.NDArray[np.float64], column: Any) -> Iterator[tuple[npt.NDArray[np.float64], int]]:
-    """Writes a column of numbers into `out`, NaN for null; after each piece gives it, and how many nulls it had."""
+    """Writes a column of numbers into `out`, NaN for null; after each chunk gives it, and how many nulls it had.
+
+    `out` may be the column's own memory.
+    """
     at = 0
     for chunk in filter(len, column.chunks):
         part, null = values(chunk)
         here = out[at : at + len(part)]
-        here[:] = part
+        for i in range(0, len(part), PIECE):  # NumPy takes a copy of what it would write over: a small one
+            here[i : i + PIECE] = part[i : i + PIECE]
         if null is not None:
             here[null] = np.nan
         yield here, chunk.null_count

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ..devices import cpu
 from ..errors import ConfigError, DataError, FormatError, ShapeError
 from . import files
-from .arrow import codes, filling, has_longer
+from .arrow import codes, filling, has_longer, memory
 from .files import check_fits, existing, is_packed, read_bytes
 from .sniff import SAMPLE_BYTES, Layout, find_layout, is_blank, records
 from .table import MISSING, Column, Table, default_names, texts_of
@@ -286,11 +286,10 @@ def _arrow_table(pyarrow: Any, watched: _Watched, layout: Layout, texts: set[int
 def _numbers(pyarrow: Any, table: Any, places: list[int]) -> tuple[dict[int, npt.NDArray[np.float64]], set[int]]:
     """Columns of float64, NaN where missing; and which have another NaN: nan(1) is no number here.
 
-    They share one piece of pyarrow's memory: that it has touched before, where the system's would first be cleared.
+    They share one piece of memory.
     """
-    size = len(places) * table.num_rows
-    memory = np.frombuffer(pyarrow.allocate_buffer(max(1, 8 * size)), np.uint8)[: 8 * size].view(np.float64)
-    columns = dict(zip(places, memory.reshape(len(places), table.num_rows), strict=True))
+    shape = len(places), table.num_rows
+    columns = dict(zip(places, memory(shape[0] * shape[1]).reshape(shape), strict=True))
     with ThreadPoolExecutor(pyarrow.cpu_count()) as pool:
         odd = list(pool.map(_fill, columns.values(), map(table.column, places)))
     return columns, {place for place, is_odd in zip(places, odd, strict=True) if is_odd}
