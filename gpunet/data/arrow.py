@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,9 @@ from .table import Column, Table
 SECOND, DAY = 10**9, 86_400 * 10**9  # nanoseconds
 TICKS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}  # in a second
 PIECE = 1 << 14  # rows that fit into the cache
+THREADS_PAY_FROM = 1 << 20  # cells
 PARQUET, ARROW, FEATHER = b"PAR1", b"ARROW1", b"FEA1"
+T = TypeVar("T")
 
 
 def read_parquet(path: str | os.PathLike[str]) -> Table:
@@ -66,15 +68,23 @@ def to_table(path: object, found: Any, *, coded: set[str] = frozenset()) -> Tabl
 
     `coded` are text columns that come as dictionaries all the same.
     """
-    import pyarrow
-
     if not found.num_columns or not found.num_rows:
         raise DataError(f"{path}: {found.num_rows:,} rows of {found.num_columns:,} columns hold nothing")
-    names = found.column_names
+
+    def column(name: str, cells: Any) -> Column:
+        return _column(path, name, cells, name in coded)
+
+    return Table.from_columns(on_all_cores(column, found.column_names, found.columns))
+
+
+def on_all_cores(do: Callable[..., T], *given: Sequence[Any]) -> list[T]:
+    """do(...) of each column (the last of what is given), by threads where there is enough to do for them."""
+    import pyarrow
+
+    if sum(map(len, given[-1])) < THREADS_PAY_FROM:
+        return list(map(do, *given))
     with ThreadPoolExecutor(pyarrow.cpu_count()) as pool:
-        return Table.from_columns(
-            pool.map(lambda name, column: _column(path, name, column, name in coded), names, found.columns)
-        )
+        return list(pool.map(do, *given))
 
 
 def _column(path: object, name: str, column: Any, coded: bool) -> Column:
