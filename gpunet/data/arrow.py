@@ -115,47 +115,28 @@ def _is_text(kind: Any) -> bool:
 
 
 def numbers(column: Any) -> npt.NDArray[np.float64]:
-    """float64 with NaN for null, of a column of integers or floats."""
-    if column.num_chunks == 1 and not column.null_count and column.type == "double":
-        return values(column.chunk(0))[0]
-    out = _in_place(column)
-    out = memory(len(column)) if out is None else out
-    for _ in filling(out, column):
-        pass
+    """float64 with NaN for null, of a column of integers or floats; where they lie, if nobody else has that memory."""
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    found, null = values(array)
+    if found.dtype != np.float64 or (null is not None and not found.flags.writeable):
+        found = _converted(found)
+    if null is not None:
+        found[null] = np.nan
+    return found
+
+
+def _converted(found: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    out = found.view(np.float64) if found.itemsize == 8 and found.flags.writeable else _memory(len(found))
+    for i in range(0, len(found), PIECE):  # NumPy takes a copy of what it would write over: a small one
+        out[i : i + PIECE] = found[i : i + PIECE]
     return out
 
 
-def _in_place(column: Any) -> npt.NDArray[np.float64] | None:
-    """The memory of a column of 8-byte numbers in one piece, if nobody else has it."""
-    if column.num_chunks != 1 or str(column.type) not in ("int64", "uint64", "double"):
-        return None
-    array = column.chunk(0)
-    numbers = array.buffers()[1]
-    return np.frombuffer(numbers, np.float64, len(array), 8 * array.offset) if numbers and numbers.is_mutable else None
-
-
-def memory(count: int) -> npt.NDArray[np.float64]:
+def _memory(count: int) -> npt.NDArray[np.float64]:
     """Of pyarrow, which has mostly touched it before: the system's would first be cleared, page by page."""
     import pyarrow
 
     return np.frombuffer(pyarrow.allocate_buffer(max(1, 8 * count)), np.uint8)[: 8 * count].view(np.float64)
-
-
-def filling(out: npt.NDArray[np.float64], column: Any) -> Iterator[tuple[npt.NDArray[np.float64], int]]:
-    """Writes a column of numbers into `out`, NaN for null; after each chunk gives it, and how many nulls it had.
-
-    `out` may be the column's own memory.
-    """
-    at = 0
-    for chunk in filter(len, column.chunks):
-        part, null = values(chunk)
-        here = out[at : at + len(part)]
-        for i in range(0, len(part), PIECE):  # NumPy takes a copy of what it would write over: a small one
-            here[i : i + PIECE] = part[i : i + PIECE]
-        if null is not None:
-            here[null] = np.nan
-        yield here, chunk.null_count
-        at += len(part)
 
 
 def values(array: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ..devices import cpu
 from ..errors import ConfigError, DataError, FormatError, ShapeError
 from . import files
-from .arrow import codes, filling, has_longer, memory, on_all_cores
+from .arrow import codes, has_longer, numbers, on_all_cores
 from .files import check_fits, existing, is_packed, read_bytes
 from .sniff import SAMPLE_BYTES, Layout, find_layout, first_lines, is_blank, records
 from .table import MISSING, Column, Table, default_names, texts_of
@@ -269,10 +269,12 @@ def _arrow_columns(pyarrow: Any, file: BinaryIO, begin: int, layout: Layout) -> 
             continue
         if any(has_longer(table.column(i), csv.field_size_limit()) for i in texts):
             return None
-        numbers, odd_numbers = _numbers(table, [i for i in range(layout.width) if i not in texts])
+        places = [i for i in range(layout.width) if i not in texts]
+        found = dict(zip(places, on_all_cores(_numbers, [table.column(i) for i in places]), strict=True))
+        odd_numbers = {i for i, (_, is_odd) in found.items() if is_odd}
         if not odd_numbers:
             return [
-                numbers[i] if i in numbers else codes(c) if i in layout.numeric else Texts(len(c), partial(_texts, c))
+                found[i][0] if i in found else codes(c) if i in layout.numeric else Texts(len(c), partial(_texts, c))
                 for i, c in enumerate(table.columns)
             ]
         texts |= odd_numbers
@@ -296,23 +298,11 @@ def _arrow_table(pyarrow: Any, watched: _Watched, layout: Layout, texts: set[int
     )
 
 
-def _numbers(table: Any, places: list[int]) -> tuple[dict[int, npt.NDArray[np.float64]], set[int]]:
-    """Columns of float64, NaN where missing; and which have another NaN: nan(1) is no number here.
-
-    They share one piece of memory.
-    """
-    shape = len(places), table.num_rows
-    columns = dict(zip(places, memory(shape[0] * shape[1]).reshape(shape), strict=True))
-    odd = on_all_cores(_fill, list(columns.values()), [table.column(i) for i in places])
-    return columns, {place for place, is_odd in zip(places, odd, strict=True) if is_odd}
-
-
-def _fill(out: npt.NDArray[np.float64], column: Any) -> bool:
-    """Writes the column into `out`, and says whether there is a NaN in it that is no null."""
-    return any(
-        np.count_nonzero(np.isnan(part)) > nulls if nulls else np.isnan(part.min())
-        for part, nulls in filling(out, column)
-    )
+def _numbers(column: Any) -> tuple[npt.NDArray[np.float64], bool]:
+    """float64, NaN where missing; and whether there is another NaN: nan(1) is no number here."""
+    found = numbers(column)
+    nulls = column.null_count
+    return found, bool(np.count_nonzero(np.isnan(found)) > nulls if nulls else np.isnan(found.min(initial=0)))
 
 
 def _texts(column: Any) -> Coded:
