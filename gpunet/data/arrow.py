@@ -25,7 +25,7 @@ from .table import Column, Table
 SECOND, DAY = 10**9, 86_400 * 10**9  # nanoseconds
 TICKS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}  # in a second
 PIECE = 1 << 14  # rows that fit into the cache
-THREADS_PAY_FROM = 1 << 20  # cells
+THREADS_PAY_FROM = 1 << 16  # rows
 PARQUET, ARROW, FEATHER = b"PAR1", b"ARROW1", b"FEA1"
 T = TypeVar("T")
 
@@ -78,10 +78,10 @@ def to_table(path: object, found: Any, *, coded: set[str] = frozenset()) -> Tabl
 
 
 def on_all_cores(do: Callable[..., T], *given: Sequence[Any]) -> list[T]:
-    """do(...) of each column (the last of what is given), by threads where there is enough to do for them."""
+    """do(...) of each column (the last of what is given): by threads if they are long, else Python is what takes the time."""
     import pyarrow
 
-    if sum(map(len, given[-1])) < THREADS_PAY_FROM:
+    if max(map(len, given[-1]), default=0) < THREADS_PAY_FROM:
         return list(map(do, *given))
     with ThreadPoolExecutor(pyarrow.cpu_count()) as pool:
         return list(pool.map(do, *given))
@@ -126,6 +126,7 @@ def numbers(column: Any) -> npt.NDArray[np.float64]:
 
 
 def _converted(found: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """float64, written over the numbers themselves if they are as wide and nobody else has them."""
     out = found.view(np.float64) if found.itemsize == 8 and found.flags.writeable else _memory(len(found))
     for i in range(0, len(found), PIECE):  # NumPy takes a copy of what it would write over: a small one
         out[i : i + PIECE] = found[i : i + PIECE]
