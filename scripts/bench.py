@@ -3,7 +3,7 @@
 
     python scripts/bench.py --threads 1                   # all workloads, whatever peers are installed
     python scripts/bench.py --calls                       # predict, first calls, epochs: gpunet alone, in this process
-    python scripts/bench.py --readers                     # CSV and Parquet files of about 100 MB, beside pyarrow's readers
+    python scripts/bench.py --readers                     # CSV and Parquet files of 5 to 100 MB, beside pyarrow's readers
     python scripts/bench.py --only digits,mnist --peers numpy,torch --json docs/benchmarks/cpu.json
 
 Each peer runs in a process of its own, pinned to the same cores with the same number of threads. Blocks of about 0.1 s
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -179,8 +179,8 @@ def first_call(work: Work) -> float:
 # ---------------------------------------------------------------- readers
 
 
-def readers(rounds: int, rows: int = 600_000) -> None:
-    """Seconds to read a file of numbers, of numbers and text, and of quoted text; interleaved, each time a fresh table."""
+def readers(rounds: int) -> None:
+    """Seconds to read files of each kind; gpunet and pyarrow by turns, each time a fresh table."""
     import tempfile
 
     import pyarrow
@@ -189,27 +189,40 @@ def readers(rounds: int, rows: int = 600_000) -> None:
 
     from gpunet.data import read_csv, read_parquet
 
-    r, words = (
-        np.random.default_rng(0),
-        np.array(["Private", "Self-emp-not-inc", "Local-gov", "State-gov", "?", "HS-grad"]),
-    )
-    floats = [np.round(r.normal(size=rows) * 100, 4) for _ in range(12)]
-    whole, texts = [r.integers(0, 100_000, rows) for _ in range(6)], [words[r.integers(0, 6, rows)] for _ in range(6)]
-    kinds = {
-        "numbers": floats + whole,
-        "and text": floats[:6] + whole + texts,
-        "quoted": floats[:4] + whole[:4] + [np.char.add(t, ', "etc"') for t in texts],
-    }
-    print(
-        f"{'':18}{'MB':>5}{'pyarrow':>12}{'gpunet':>12}{'ratio':>8}   medians of {rounds} rounds; CPU seconds of all threads in brackets"
-    )
+    print(f"{'':26}{'MB':>5}{'pyarrow':>14}{'gpunet':>14}{'ratio':>8}   medians; CPU seconds of all threads in brackets")
     with tempfile.TemporaryDirectory() as folder:
-        for kind, columns in kinds.items():
-            table, path = pyarrow.table({f"c{i}": c for i, c in enumerate(columns)}), Path(folder) / "t"
-            pyarrow.csv.write_csv(table, path, pyarrow.csv.WriteOptions(quoting_style="needed"))
-            _beside(f"CSV, {kind}", path, pyarrow.csv.read_csv, read_csv, rounds)
-            pyarrow.parquet.write_table(table, path)
-            _beside(f"Parquet, {kind}", path, pyarrow.parquet.read_table, read_parquet, rounds)
+        path = Path(folder) / "t"
+        for kind, columns in _tables():
+            table = pyarrow.table({f"c{i}": c for i, c in enumerate(columns)})
+            more = 1 if len(columns[0]) > 200_000 else 3  # small files are read more often
+            style = "needed" if kind == "quoted text" else "none"  # the needed ones are those of every text
+            pyarrow.csv.write_csv(table, path, pyarrow.csv.WriteOptions(quoting_style=style))
+            _beside(f"CSV, {kind}", path, pyarrow.csv.read_csv, read_csv, rounds * more)
+            pyarrow.parquet.write_table(table, path, row_group_size=200_000)
+            _beside(f"Parquet, {kind}", path, pyarrow.parquet.read_table, read_parquet, rounds * more)
+
+
+def _tables() -> Iterator[tuple[str, list[Any]]]:
+    """(kind, columns) of what becomes CSV files of about 100 MB, and of 16 and 5 MB."""
+    r = np.random.default_rng(0)
+    words = np.array(["Private", "Self-emp-not-inc", "Local-gov", "State-gov", "?", "HS-grad"])
+
+    def floats(rows: int, count: int) -> list[Any]:
+        return [np.round(r.normal(size=rows) * 100, 4) for _ in range(count)]
+
+    def whole(rows: int, count: int, below: int = 100_000) -> list[Any]:
+        return [r.integers(0, below, rows) for _ in range(count)]
+
+    def texts(rows: int, count: int) -> list[Any]:
+        return [words[r.integers(0, len(words), rows)] for _ in range(count)]
+
+    rows = 600_000
+    yield "numbers", floats(rows, 12) + whole(rows, 6)
+    yield "numbers and text", floats(rows, 6) + whole(rows, 6) + texts(rows, 6)
+    yield "short integers", whole(3 * rows, 18, 1000)
+    yield "quoted text", floats(rows, 4) + whole(rows, 4) + [np.char.add(t, ', "etc"') for t in texts(rows, 6)]
+    for rows in (160_000, 50_000):  # like the table of adults
+        yield "people", whole(rows, 1, 90) + whole(rows, 2) + whole(rows, 3, 100) + texts(rows, 9)
 
 
 def _beside(name: str, path: Path, theirs: Callable[[Path], Any], ours: Callable[[Path], Any], rounds: int) -> None:
@@ -222,7 +235,7 @@ def _beside(name: str, path: Path, theirs: Callable[[Path], Any], ours: Callable
     (their, their_cpu), (our, our_cpu) = np.median(taken[1:], axis=0)
     ratio, of_cpu = np.median(taken[1:, 1] / taken[1:, 0], axis=0)
     print(
-        f"{name:18}{path.stat().st_size / 1e6:5.0f}{their:6.2f} ({their_cpu:.2f}){our:6.2f} ({our_cpu:.2f}){ratio:6.2f} ({of_cpu:.2f})",
+        f"{name:26}{path.stat().st_size / 1e6:5.0f}{their:7.3f} ({their_cpu:.2f}){our:7.3f} ({our_cpu:.2f}){ratio:6.2f} ({of_cpu:.2f})",
         flush=True,
     )
 

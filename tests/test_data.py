@@ -359,6 +359,38 @@ def test_both_engines_agree_where_only_the_end_is_odd(tmp_path: Path, last: str)
     assert found("auto") == found("csv")
 
 
+WIDE = ",".join(f"{i}.5" for i in range(400)) + ",é\n"
+
+
+@needs_pyarrow
+@pytest.mark.parametrize(
+    "text",
+    [
+        WIDE * 300,
+        ",".join(f"c{i}" for i in range(401)) + "\n" + WIDE * 120,
+        "\ufeff" + WIDE.replace(",", ";") * 120,
+        "\r\n" * 99 + WIDE * 120,
+        "\n" * 40_000 + WIDE * 120,
+        '"' + "line\r\n" * 150 + '";"b"\n' + "u;v\n" * 19_000,
+        '"' + "line\n" * 20_000 + '",b\n' + "u,v\n" * 9,
+        WIDE * 40 + "\0\n" + WIDE * 200,
+        (WIDE * 90).encode() + b"\xff\n" + WIDE.encode() * 90,
+        "a,b\n" + "1,2\r" * 120 + "\n" + "3,x\r\n" * 14_000,
+    ],
+    ids=["wide", "names", "bom", "blank lines", "many blank lines", "long cell", "longer", "zero", "latin", "line ends"],
+)
+def test_both_engines_agree_where_the_first_lines_are_long(tmp_path: Path, text: str | bytes) -> None:
+    """The layout is told by 100 lines, which then do not lie in the piece that is read first."""
+    path = put(tmp_path, text)
+    assert path.stat().st_size > csv_module.HEAD
+    assert outcome(path, "pyarrow") == outcome(path, "csv")
+
+
+def test_a_first_cell_of_more_lines_than_tell_the_layout(tmp_path: Path) -> None:
+    cell = "line\n" * 150
+    assert read_csv(put(tmp_path, f'1,"{cell}"\n2,b\n'), header=False)["column_2"].values[0] == cell.strip()
+
+
 @needs_pyarrow
 def test_both_engines_agree_on_a_large_file(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(30_000, 4))

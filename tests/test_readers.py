@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpunet.data import Csr, Table, fingerprint, read, read_csv, read_jsonl, read_libsvm
+from gpunet.data import arrow as data_arrow
 from gpunet.data import files as data_files
 from gpunet.errors import DataError, FormatError
 
@@ -125,6 +126,26 @@ def test_many_chunks(tmp_path: Path) -> None:
     assert found["a"].values.tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5] and found["c"].values[8] == "t4"
     pa.parquet.write_table(pa.concat_tables(parts), tmp_path / "c.parquet", row_group_size=3)
     assert seen(read(tmp_path / "c.parquet").x) == seen(found)
+
+
+@pytest.mark.parametrize("name", ["l.parquet", "l.arrow", "l.arrows", "l.feather"])
+@pytest.mark.parametrize("threads_from", [0, 1 << 30])
+def test_long_columns_are_converted_where_they_lie_or_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, threads_from: int
+) -> None:
+    monkeypatch.setattr(data_arrow, "THREADS_PAY_FROM", threads_from)
+    draw, rows = np.random.default_rng(0), 3 * data_arrow.PIECE + 7
+    whole = {
+        "i": draw.integers(-(2**63), 2**63 - 1, rows), "u": draw.integers(0, 2**64 - 1, rows, np.uint64),
+        "s": draw.integers(-9, 9, rows).astype(np.int8), "f": draw.normal(size=rows), "n": draw.normal(size=rows).astype(np.float32),
+    }  # fmt: skip
+    gone = draw.random(rows) < 0.1
+    table = pa.table({f"{n}{k}": pa.array(v, mask=m) for n, v in whole.items() for k, m in enumerate((None, gone))})
+    pieces = pa.concat_tables([table.slice(0, rows // 2), table.slice(rows // 2)])
+    found = read(write(pieces, tmp_path / name)).x
+    for n, values in whole.items():
+        assert np.array_equal(found[f"{n}0"].values, values.astype(np.float64))
+        assert np.array_equal(found[f"{n}1"].values, np.where(gone, np.nan, values.astype(np.float64)), equal_nan=True)
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.arrow", "t.arrows", "t.feather"])

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,10 @@ from .table import Column, Table
 
 SECOND, DAY = 10**9, 86_400 * 10**9  # nanoseconds
 TICKS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}  # in a second
+PIECE = 1 << 14  # rows that fit into the cache
+THREADS_PAY_FROM = 1 << 16  # rows
 PARQUET, ARROW, FEATHER = b"PAR1", b"ARROW1", b"FEA1"
+T = TypeVar("T")
 
 
 def read_parquet(path: str | os.PathLike[str]) -> Table:
@@ -36,7 +40,7 @@ def read_parquet(path: str | os.PathLike[str]) -> Table:
             about = file.metadata
             check_fits(path, about.num_rows, len(file.schema_arrow))
             texts = [f.name for f in file.schema_arrow if str(f.type) in ("string", "large_string")]
-        with parquet.ParquetFile(place, read_dictionary=texts, pre_buffer=True) as file:
+        with parquet.ParquetFile(place, metadata=about, read_dictionary=texts) as file:
             return to_table(path, file.read(), coded=set(texts))
 
 
@@ -60,12 +64,27 @@ def read_arrow(path: str | os.PathLike[str]) -> Table:
 
 
 def to_table(path: object, found: Any, *, coded: set[str] = frozenset()) -> Table:  # type: ignore[assignment]
-    """A pyarrow table as ours; `coded` are text columns that come as dictionaries all the same."""
+    """A pyarrow table as ours, which nobody else may use any more: numbers may be converted where they lie.
+
+    `coded` are text columns that come as dictionaries all the same.
+    """
     if not found.num_columns or not found.num_rows:
         raise DataError(f"{path}: {found.num_rows:,} rows of {found.num_columns:,} columns hold nothing")
-    return Table.from_columns(
-        _column(path, name, found.column(i), name in coded) for i, name in enumerate(found.column_names)
-    )
+
+    def column(name: str, cells: Any) -> Column:
+        return _column(path, name, cells, name in coded)
+
+    return Table.from_columns(on_all_cores(column, found.column_names, found.columns))
+
+
+def on_all_cores(do: Callable[..., T], *given: Sequence[Any]) -> list[T]:
+    """do(...) of each column (the last of what is given): by threads if they are long, else Python is what takes the time."""
+    import pyarrow
+
+    if max(map(len, given[-1]), default=0) < THREADS_PAY_FROM:
+        return list(map(do, *given))
+    with ThreadPoolExecutor(pyarrow.cpu_count()) as pool:
+        return list(pool.map(do, *given))
 
 
 def _column(path: object, name: str, column: Any, coded: bool) -> Column:
@@ -96,26 +115,29 @@ def _is_text(kind: Any) -> bool:
 
 
 def numbers(column: Any) -> npt.NDArray[np.float64]:
-    """float64 with NaN for null, of a column of integers or floats."""
-    if column.num_chunks == 1 and not column.null_count and column.type == "double":
-        return values(column.chunk(0))[0]
-    out = np.empty(len(column))
-    for _ in filling(out, column):
-        pass
+    """float64 with NaN for null, of a column of integers or floats; where they lie, if nobody else has that memory."""
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    found, null = values(array)
+    if found.dtype != np.float64 or (null is not None and not found.flags.writeable):
+        found = _converted(found)
+    if null is not None:
+        found[null] = np.nan
+    return found
+
+
+def _converted(found: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """float64, written over the numbers themselves if they are as wide and nobody else has them."""
+    out = found.view(np.float64) if found.itemsize == 8 and found.flags.writeable else _memory(len(found))
+    for i in range(0, len(found), PIECE):  # NumPy takes a copy of what it would write over: a small one
+        out[i : i + PIECE] = found[i : i + PIECE]
     return out
 
 
-def filling(out: npt.NDArray[np.float64], column: Any) -> Iterator[tuple[npt.NDArray[np.float64], int]]:
-    """Writes a column of numbers into `out`, NaN for null; after each piece gives it, and how many nulls it had."""
-    at = 0
-    for chunk in filter(len, column.chunks):
-        part, null = values(chunk)
-        here = out[at : at + len(part)]
-        here[:] = part
-        if null is not None:
-            here[null] = np.nan
-        yield here, chunk.null_count
-        at += len(part)
+def _memory(count: int) -> npt.NDArray[np.float64]:
+    """Of pyarrow, which has mostly touched it before: the system's would first be cleared, page by page."""
+    import pyarrow
+
+    return np.frombuffer(pyarrow.allocate_buffer(max(1, 8 * count)), np.uint8)[: 8 * count].view(np.float64)
 
 
 def values(array: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:

@@ -8,7 +8,6 @@ import io
 import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,14 +21,14 @@ import numpy.typing as npt
 from ..devices import cpu
 from ..errors import ConfigError, DataError, FormatError, ShapeError
 from . import files
-from .arrow import codes, filling, has_longer
+from .arrow import codes, has_longer, numbers, on_all_cores
 from .files import check_fits, existing, is_packed, read_bytes
-from .sniff import SAMPLE_BYTES, Layout, find_layout, is_blank, records
+from .sniff import SAMPLE_BYTES, Layout, find_layout, first_lines, is_blank, records
 from .table import MISSING, Column, Table, default_names, texts_of
 from .texts import Coded, Texts, encode
 
 BOM = b"\xef\xbb\xbf"
-BLOCK = 1 << 20
+BLOCK, HEAD = 1 << 20, 1 << 16
 ARROW_PAYS_FROM = 1 << 20  # bytes; below it, importing pyarrow takes longer than the standard library needs
 
 
@@ -115,10 +114,11 @@ def _table(layout: Layout, body: Body) -> Table:
 def _check_fits(file: BinaryIO, size: int, width: int) -> None:
     """Refuses a text whose table would not fit. Its lines are counted only where it could: a cell has a byte at least."""
     free, lines = files.available_memory(), 0
-    if free is not None and 12 * size > free:
-        while block := file.read(BLOCK):
-            lines += block.count(b"\n") + block.count(b"\r")
-        file.seek(0)
+    if free is None or 12 * size <= free:
+        return
+    while block := file.read(BLOCK):
+        lines += block.count(b"\n") + block.count(b"\r")
+    file.seek(0)
     check_fits("the table", lines, width, at_least=2 * size)
 
 
@@ -203,9 +203,8 @@ def by_arrow(
         if required:
             raise ConfigError('engine "pyarrow" is not installed: pip install "gpunet[tabular]"') from error
         return None
-    head = file.read(len(BOM) + SAMPLE_BYTES + 1)
+    head, whole = _head(file)
     text = head.removeprefix(BOM)
-    whole = len(text) <= SAMPLE_BYTES
     if not _is_text(text, whole):
         return None
     layout = find_layout(text, header=header, delimiter=delimiter, whole=whole)
@@ -221,6 +220,20 @@ def by_arrow(
         return None
     columns = _arrow_columns(pyarrow, file, len(head) - len(rows), layout)
     return None if columns is None else (layout, Body(names if layout.header else None, columns, []))
+
+
+def _head(file: BinaryIO) -> tuple[bytes, bool]:
+    """The beginning of the text, with the lines that tell its layout; and whether it is all of it.
+
+    Mostly a few pages have these lines, and the rest of what could be needed is not read twice.
+    """
+    head, more = b"", file.read(HEAD)
+    while more:
+        head += more
+        if len(head) > SAMPLE_BYTES or first_lines(head) is not head:
+            return head, False
+        more = file.read(len(head))
+    return head, True
 
 
 def _is_text(head: bytes, whole: bool) -> bool:
@@ -256,10 +269,12 @@ def _arrow_columns(pyarrow: Any, file: BinaryIO, begin: int, layout: Layout) -> 
             continue
         if any(has_longer(table.column(i), csv.field_size_limit()) for i in texts):
             return None
-        numbers, odd_numbers = _numbers(pyarrow, table, [i for i in range(layout.width) if i not in texts])
+        places = [i for i in range(layout.width) if i not in texts]
+        found = dict(zip(places, on_all_cores(_numbers, [table.column(i) for i in places]), strict=True))
+        odd_numbers = {i for i, (_, is_odd) in found.items() if is_odd}
         if not odd_numbers:
             return [
-                numbers[i] if i in numbers else codes(c) if i in layout.numeric else Texts(len(c), partial(_texts, c))
+                found[i][0] if i in found else codes(c) if i in layout.numeric else Texts(len(c), partial(_texts, c))
                 for i, c in enumerate(table.columns)
             ]
         texts |= odd_numbers
@@ -283,25 +298,11 @@ def _arrow_table(pyarrow: Any, watched: _Watched, layout: Layout, texts: set[int
     )
 
 
-def _numbers(pyarrow: Any, table: Any, places: list[int]) -> tuple[dict[int, npt.NDArray[np.float64]], set[int]]:
-    """Columns of float64, NaN where missing; and which have another NaN: nan(1) is no number here.
-
-    They share one piece of pyarrow's memory: that it has touched before, where the system's would first be cleared.
-    """
-    size = len(places) * table.num_rows
-    memory = np.frombuffer(pyarrow.allocate_buffer(max(1, 8 * size)), np.uint8)[: 8 * size].view(np.float64)
-    columns = dict(zip(places, memory.reshape(len(places), table.num_rows), strict=True))
-    with ThreadPoolExecutor(pyarrow.cpu_count()) as pool:
-        odd = list(pool.map(_fill, columns.values(), map(table.column, places)))
-    return columns, {place for place, is_odd in zip(places, odd, strict=True) if is_odd}
-
-
-def _fill(out: npt.NDArray[np.float64], column: Any) -> bool:
-    """Writes the column into `out`, and says whether there is a NaN in it that is no null."""
-    return any(
-        np.count_nonzero(np.isnan(part)) > nulls if nulls else np.isnan(part.min())
-        for part, nulls in filling(out, column)
-    )
+def _numbers(column: Any) -> tuple[npt.NDArray[np.float64], bool]:
+    """float64, NaN where missing; and whether there is another NaN: nan(1) is no number here."""
+    found = numbers(column)
+    nulls = column.null_count
+    return found, bool(np.count_nonzero(np.isnan(found)) > nulls if nulls else np.isnan(found.min(initial=0)))
 
 
 def _texts(column: Any) -> Coded:

@@ -75,7 +75,7 @@ def find_layout(data: bytes, *, header: bool | None, delimiter: str | None, whol
     Delimiter: the one of tab ; | , that splits most rows into the same number of fields (two or more), the first of
     them where equal; a comma where none does. Width: that of most rows. Header: see `_has_header`.
     """
-    sample = _sample(data)
+    sample = first_lines(data)
     if not whole and sample is data:  # one line, longer than what is here of it
         return None
     sampled = _rows_by_delimiter(sample, delimiter) or (_rows_by_delimiter(data, delimiter) if whole else {})
@@ -86,17 +86,24 @@ def find_layout(data: bytes, *, header: bool | None, delimiter: str | None, whol
         return None
     width = widths[best][0]
     fitting = [(line, row) for line, row in sampled[best] if len(row) == width]
+    first, *below = [row for _, row in fitting]
+    pairs = list(zip(_typed([first], width), _typed(below, width), strict=True))
     if header is None:
-        header = _has_header([row for _, row in fitting])
-    sampled_columns = zip(*[row for _, row in fitting[int(header) :]], strict=True)
+        header = _has_header(pairs)
     numeric = frozenset(
-        i for i, cells in enumerate(sampled_columns) if Column.from_strings("", cells).kind == "numeric"
+        i
+        for i, (above, column) in enumerate(pairs)
+        if column.kind == "numeric" and (above.kind == "numeric" or header)
     )
     return Layout(best, width, fitting[0][0], header, numeric)
 
 
-def _sample(data: bytes) -> bytes:
-    """The first lines, whole ones, and no more than can be read quickly."""
+def _typed(rows: list[list[str]], width: int) -> list[Column]:
+    return [Column.from_strings("", cells) for cells in zip(*rows, strict=True)] or [NO_CELLS] * width
+
+
+def first_lines(data: bytes) -> bytes:
+    """The first 100 lines, whole ones, and no more than can be read quickly; `data` itself where it has no more."""
     ends = [match.end() for match in islice(re.finditer(rb"\r\n?|\n", data[:SAMPLE_BYTES]), SAMPLE_LINES)]
     is_all = len(data) <= SAMPLE_BYTES and len(ends) < SAMPLE_LINES
     return data if is_all or not ends else data[: ends[-1]]
@@ -105,28 +112,26 @@ def _sample(data: bytes) -> bytes:
 def _rows_by_delimiter(sample: bytes, delimiter: str | None) -> dict[str, list[tuple[int, list[str]]]]:
     """The rows by each delimiter that is possible, as far as they can be read: the sample may end inside quotes."""
     found: dict[str, list[tuple[int, list[str]]]] = {}
-    for mark in delimiter or DELIMITERS:
+    for mark in delimiter or [mark for mark in DELIMITERS if mark == "," or mark.encode() in sample]:
         with suppress(DataError):
             for row in records(sample, mark):
                 found.setdefault(mark, []).append(row)
     return found
 
 
-def _has_header(rows: list[list[str]]) -> bool:
-    """Whether the first row holds names rather than data.
+def _has_header(pairs: list[tuple[Column, Column]]) -> bool:
+    """Whether the first row holds names rather than data, by each column's first cell and those below it.
 
     It does if none of its texts comes again in its column, and a column of numbers begins with a text, or the first
     column counts the rows and begins with a blank; or, in a table without any number, if none of its texts comes again.
     A header that is all numbers cannot be told: say header=True.
     """
-    first = [Column.from_strings("", [cell]) for cell in rows[0]]
-    below = [Column.from_strings("", cells) for cells in zip(*rows[1:], strict=True)] or [NO_CELLS] * len(first)
-    pairs = list(zip(first, below, strict=True))
+    first = [cell for cell, _ in pairs]
     if any(cell.kind == "text" and cell.values[0] in column.values.tolist() for cell, column in pairs):
         return False
     above_numbers = [cell for cell, column in pairs if column.kind == "numeric" and not column.missing.all()]
     if above_numbers:
-        if first[0].missing[0] and _counts_rows(below[0]):
+        if first[0].missing[0] and _counts_rows(pairs[0][1]):
             return True
         return any(cell.kind == "text" for cell in above_numbers)
     return any(cell.kind == "text" for cell in first) and all(cell.kind == "text" or cell.missing[0] for cell in first)
