@@ -56,9 +56,9 @@ template <class T> void chain_where(const Instruction<T>& i) {
 template <class T> void spread(T* to, const ChainOperand& o, long i, long j, long h, long w) {
   if (o.one && o.row == 0) w *= h, h = 1;
   for (long r = i; r < i + h; ++r, to += w)
-    if (o.boolean) {
-      const bool* from = static_cast<const bool*>(o.data) + r * o.row;
-      for (long k = 0; k < w; ++k) to[k] = T(from[o.one ? 0 : j + k]);
+    if (o.boolean) {  // read as bytes, which GCC does by vectors
+      const std::uint8_t* from = static_cast<const std::uint8_t*>(o.data) + r * o.row;
+      for (long k = 0; k < w; ++k) to[k] = T(o.one ? *from : from[j + k]);
     } else {
       const T* from = static_cast<const T*>(o.data) + r * o.row;
       if (o.one) each_vector<T>(0, w, [to, v = all<Vec<T>>(*from)](auto lanes, long k) { lanes.store(to + k, v); });

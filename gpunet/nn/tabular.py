@@ -59,7 +59,8 @@ class NTKLinear(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_columns(self, x, self.inputs)
-        return ops.linear(x, self.weight * (1.0 / math.sqrt(self.inputs)), self.bias)
+        # x is scaled, not the weights: that joins what made x, and the weights' gradient comes scaled out of its product
+        return ops.linear(x * (1.0 / math.sqrt(self.inputs)), self.weight, self.bias)
 
     @property
     def unsettled(self) -> bool:
