@@ -253,12 +253,14 @@ template <class T> void row_product(const Product<T>& p, long matrix, Span cols)
   });
 }
 
-// Parts stand in a grid over C: the one whose largest cell is smallest; columns first, since they share no panel of B.
+// Parts stand in a grid over C: the one whose largest cell is smallest; of these the one that cuts the longer side, for
+// then they share the shorter operand, which comes from another core's cache.
 template <class T> Area area_of(long m, long n, Part part) {
   if (part.count == 1) return {{0, m}, {0, n}};
   int best = 1;
   long least_cells = -1;
-  for (int across = part.count; across >= 1; --across) {
+  for (int i = 1; i <= part.count; ++i) {
+    const int across = m >= n ? i : part.count + 1 - i;
     if (part.count % across) continue;
     const long cells = ceil_div(ceil_div(m, kTileRows), part.count / across) * ceil_div(ceil_div(n, kLanes<T>), across);
     if (least_cells < 0 || cells < least_cells) best = across, least_cells = cells;
@@ -314,8 +316,9 @@ template <class T> void product(const Product<T>& p, Part part) {
   const bool one_row = p.m == 1 && p.b.col == 1 && kMasks && !p.rows.data && !last_few(p);
   const Span matrices = by_matrix ? share(p.count, 1, part) : Span{0, p.count};
   const Area area = by_matrix ? Area{{0, p.m}, {0, p.n}} : area_of<T>(p.m, p.n, part);
+  const Span columns = by_matrix ? area.cols : share<T>(p.n, part);  // whose sums are this part's, whatever its area
   for (long i = matrices.begin; i < matrices.end; ++i) {
-    if (p.db && area.rows.end == p.m) fold_columns<T, Sum>(p.db + i * p.n, p.b.data + i * p.b.next, p.k, p.n, area.cols);
+    if (p.db) fold_columns<T, Sum>(p.db + i * p.n, p.b.data + i * p.b.next, p.k, p.n, columns);
     if (one_row) row_product(p, i, length(area.rows) ? area.cols : Span{0, 0});
     else if (flip) narrow_product(p, i, by_matrix ? area.rows : share(p.m, kLanes<T>, part), copies);
     else area_product(p, i, area, copies);

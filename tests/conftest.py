@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -19,6 +20,9 @@ from gpunet.devices.cuda import CUDA
 
 settings.register_profile("gpunet", deadline=None, derandomize=True, max_examples=100, print_blob=True)
 settings.load_profile("gpunet")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background: tests of Ctrl-C would wait for ever
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # ---------------------------------------------------------------- fresh memory that shows a forgotten write

@@ -378,6 +378,17 @@ def test_a_batch_that_is_read_otherwise_is_copied() -> None:
         assert ("gather" in found) is also and ("linear_rows" in found) is not also
 
 
+@each_float
+def test_a_mask_is_drawn_once_there_and_back_with_the_same_bits(monkeypatch: pytest.MonkeyPatch, dtype: Any) -> None:
+    once = both(dtype=dtype, dropout=0.3, activation="gelu")[1]
+    found = [node.op.name for node in once.program.graph.nodes]
+    assert found.count("dropout_keep") == 2 and "dropout" not in found
+    monkeypatch.setattr(sys.modules["gpunet.graph.pairs"], "_join_dropouts", lambda graph, moved: None)
+    twice = both(dtype=dtype, dropout=0.3, activation="gelu")[1]
+    assert [node.op.name for node in twice.program.graph.nodes].count("dropout") == 4
+    assert_same(once.state(), twice.state())
+
+
 # ---------------------------------------------------------------- any graph
 
 
