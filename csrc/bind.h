@@ -105,6 +105,34 @@ void launch(Kernel<Args> kernel, const Args& args, double work, const Prepare& p
   run_parts(call.run, &call, parts_for(work));
 }
 
+struct Extent { long rows, cols; };
+inline Extent rows_of_last_axis(const Array& a) {
+  const long cols = a.rank ? a.shape[a.rank - 1] : 0;
+  return {cols ? a.size / cols : 0, cols};
+}
+
+inline Index index_of(const Array& rows) { return {rows.data, rows.type == Type::int64}; }
+
+// Row or column numbers may change from step to step: they are looked at before each.
+struct InRange {
+  const char* name;
+  bool columns;
+  Index index;
+  long n, length;
+
+  template <class Args> void operator()(Args&) const {
+    if (index.within(n, length)) return;
+    for (long i = 0;; ++i)
+      if (index[i] < 0 || index[i] >= length) fail(i);
+  }
+  [[noreturn]] void fail(long i) const {
+    const std::string at = std::to_string(i), got = std::to_string(index[i]), all = std::to_string(length);
+    throw py::index_error(name + (columns ? ": index " + got + " is out of range for " + all + " columns, in row " + at
+                                          : ": rows[" + at + "] is " + got + ", expected 0.." +
+                                                std::to_string(length - 1) + " (length " + all + ")"));
+  }
+};
+
 // What one element costs, in floating-point operations: cheap ones are bound by memory.
 constexpr double kCheap = 10, kCostly = 40;
 

@@ -52,26 +52,14 @@ template <class T> void launch_product(Product<T> p, double act_cost = 0) {
   launch(table<T>().product, p, p.count * p.m * (p.n * (2.0 * p.k + act_cost)));
 }
 
-// Row numbers of a table may change from step to step: they are looked at before each.
-struct RowsInRange {
-  long n, length;
-  template <class T> void operator()(Product<T>& p) const {
-    if (p.rows.within(n, length)) return;
-    long i = 0;
-    while (p.rows[i] >= 0 && p.rows[i] < length) ++i;
-    throw py::index_error("gather: rows[" + std::to_string(i) + "] is " + std::to_string(p.rows[i]) + ", expected 0.." +
-                          std::to_string(length - 1) + " (length " + std::to_string(length) + ")");
-  }
-};
-
 // A product with the rows of a table, if their numbers are given, or with the table itself.
 template <class T> void launch_product(Product<T> p, const Array& x, const Array* rows, double act_cost = 0) {
   if (!rows) return launch_product(p, act_cost);
-  p.rows = {rows->data, rows->type == Type::int64};
-  launch(table<T>().product, p, p.m * (p.n * (2.0 * p.k + act_cost)), RowsInRange{rows->size, x.shape[0]});
+  p.rows = index_of(*rows);
+  launch(table<T>().product, p, p.m * (p.n * (2.0 * p.k + act_cost)), InRange{"gather", false, p.rows, rows->size, x.shape[0]});
 }
 
-bool takes_rows(const Array* rows, const Array& x) { return !rows || (rows->indexes() && rows->contiguous && rows->plain && x.rank == 2); }
+bool takes_rows(const Array* rows, const Array& x) { return !rows || (rows->indexes() && x.rank == 2); }
 
 py::object matmul(const Array& out, const Array& x, const Array& y) {
   const auto ranked = [](const Array& a) { return a.rank == 2 || a.rank == 3; };
@@ -134,7 +122,7 @@ py::object layers(const Array& out, const Array& x, const py::args& weights, con
       const long n = w.shape[1];
       if (w.shape[0] != k || !b.is({n})) shape_error("layers", {{"x", &x}, {"w", &w}, {"b", &b}});
       l.of[i] = {out.as<T>(), out.as<T>(), {x.as<T>(), k, 1, 0}, {w.as<T>(), n, 1, 0}, b.as<T>(), x.shape[0], n, k, 1,
-                 act, py::cast<T>(alphas[i]), nullptr, nullptr};
+                 act, py::cast<T>(alphas[i]), nullptr, nullptr, {}};
       if (i + 1 < count) l.width = std::max(l.width, n);
       work += double(x.shape[0]) * double(n) * (2.0 * double(k) + activation_cost(act));
       k = n;
@@ -187,10 +175,10 @@ py::object linear_dw(const char* name, const Array& dw, const Array& db, const A
 py::object softmax(const char* name, bool log, const Array& out, const Array& x) {
   if (!usable({&out}, {&x}) || x.rank < 1 || !overlap_allowed({&out}, {&x}, {&x})) return declined();
   if (!out.same_shape(x)) shape_error(name, {{"out", &out}, {"x", &x}});
-  const long cols = x.shape[x.rank - 1], rows = cols ? x.size / cols : 0;
+  const Extent of = rows_of_last_axis(x);
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
-    launch(table<T>().softmax, {out.as<T>(), x.as<T>(), rows, cols, log}, kCostly * x.size);
+    launch(table<T>().softmax, {out.as<T>(), x.as<T>(), of.rows, of.cols, log}, kCostly * x.size);
   });
   return done();
 }
@@ -215,7 +203,7 @@ py::object cross_entropy(const Array& loss, const Array& z, const Array& t, doub
   if (!overlap_allowed({&loss}, {&z, &t})) return declined();
   const auto rows = z.shape[0], cols = z.shape[1];
   if (!t.is({rows}) || !loss.is({rows})) shape_error(name, {{"out", &loss}, {"z", &z}, {"t", &t}});
-  const Index target{t.data, t.type == Type::int64};
+  const Index target = index_of(t);
   by_type(loss.type, [&](auto zero) {
     using T = decltype(zero);
     launch(table<T>().cross_entropy, {loss.as<T>(), nullptr, {}, z.as<T>(), target, rows, cols, smoothing},
@@ -236,7 +224,7 @@ py::object cross_entropy_vjp(
   const auto rows = z.shape[0], cols = z.shape[1];
   if (!t.is({rows}) || !g.is({rows}) || !out.same_shape(z) || (loss && !loss->is({rows})))
     shape_error(name, {{"out", &out}, {"g", &g}, {"z", &z}, {"t", &t}});
-  const Index target{t.data, t.type == Type::int64};
+  const Index target = index_of(t);
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
     launch(loss ? table<T>().cross_entropy_both : table<T>().cross_entropy_vjp,

@@ -8,15 +8,14 @@ py::object layer_norm(const Array& out, const Array& mean, const Array& scale, c
                       const Array& beta, double eps) {
   if (!usable({&out, &mean, &scale}, {&x, &gamma, &beta}) || !overlap_allowed({&out, &mean, &scale}, {&x, &gamma, &beta}))
     return declined();
-  const auto cols = x.rank ? x.shape[x.rank - 1] : 0;
-  if (!cols) return declined();
-  const auto rows = x.size / cols;
-  if (!out.same_shape(x) || mean.size != rows || scale.size != rows || !gamma.is({cols}) || !beta.is({cols}))
+  const Extent of = rows_of_last_axis(x);
+  if (!of.cols) return declined();
+  if (!out.same_shape(x) || mean.size != of.rows || scale.size != of.rows || !gamma.is({of.cols}) || !beta.is({of.cols}))
     shape_error("layer_norm", {{"out", &out}, {"x", &x}, {"gamma", &gamma}, {"beta", &beta}});
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
     launch(table<T>().layer_norm,
-           {out.as<T>(), mean.as<T>(), scale.as<T>(), x.as<T>(), gamma.as<T>(), beta.as<T>(), rows, cols, eps},
+           {out.as<T>(), mean.as<T>(), scale.as<T>(), x.as<T>(), gamma.as<T>(), beta.as<T>(), of.rows, of.cols, eps},
            kCheap * x.size);
   });
   return done();
@@ -26,15 +25,14 @@ py::object layer_norm_dx(
     const Array& out, const Array& g, const Array& x, const Array& mean, const Array& scale, const Array& gamma) {
   if (!usable({&out}, {&g, &x, &mean, &scale, &gamma})) return declined();
   if (!overlap_allowed({&out}, {&g, &x, &mean, &scale, &gamma}, {&g})) return declined();
-  const auto cols = x.rank ? x.shape[x.rank - 1] : 0;
-  if (!cols) return declined();
-  const auto rows = x.size / cols;
-  if (!out.same_shape(x) || !g.same_shape(x) || mean.size != rows || scale.size != rows || !gamma.is({cols}))
+  const Extent of = rows_of_last_axis(x);
+  if (!of.cols) return declined();
+  if (!out.same_shape(x) || !g.same_shape(x) || mean.size != of.rows || scale.size != of.rows || !gamma.is({of.cols}))
     shape_error("layer_norm_dx", {{"out", &out}, {"g", &g}, {"x", &x}, {"mean", &mean}, {"gamma", &gamma}});
   by_type(out.type, [&](auto zero) {
     using T = decltype(zero);
     launch(table<T>().layer_norm_dx,
-           {out.as<T>(), g.as<T>(), x.as<T>(), mean.as<T>(), scale.as<T>(), gamma.as<T>(), rows, cols}, kCheap * x.size);
+           {out.as<T>(), g.as<T>(), x.as<T>(), mean.as<T>(), scale.as<T>(), gamma.as<T>(), of.rows, of.cols}, kCheap * x.size);
   });
   return done();
 }
@@ -43,15 +41,14 @@ py::object layer_norm_dw(
     const Array& dgamma, const Array& dbeta, const Array& g, const Array& x, const Array& mean, const Array& scale) {
   if (!usable({&dgamma, &dbeta}, {&g, &x, &mean, &scale})) return declined();
   if (!overlap_allowed({&dgamma, &dbeta}, {&g, &x, &mean, &scale})) return declined();
-  const auto cols = x.rank ? x.shape[x.rank - 1] : 0;
-  if (!cols) return declined();
-  const auto rows = x.size / cols;
-  if (!g.same_shape(x) || mean.size != rows || scale.size != rows || !dgamma.is({cols}) || !dbeta.is({cols}))
+  const Extent of = rows_of_last_axis(x);
+  if (!of.cols) return declined();
+  if (!g.same_shape(x) || mean.size != of.rows || scale.size != of.rows || !dgamma.is({of.cols}) || !dbeta.is({of.cols}))
     shape_error("layer_norm_dw", {{"dgamma", &dgamma}, {"dbeta", &dbeta}, {"g", &g}, {"x", &x}, {"mean", &mean}});
   by_type(dgamma.type, [&](auto zero) {
     using T = decltype(zero);
     launch(table<T>().layer_norm_dw,
-           {dgamma.as<T>(), dbeta.as<T>(), g.as<T>(), x.as<T>(), mean.as<T>(), scale.as<T>(), rows, cols},
+           {dgamma.as<T>(), dbeta.as<T>(), g.as<T>(), x.as<T>(), mean.as<T>(), scale.as<T>(), of.rows, of.cols},
            kCheap * x.size);
   });
   return done();

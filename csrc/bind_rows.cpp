@@ -4,28 +4,6 @@
 namespace gpunet {
 namespace {
 
-Index index_of(const Array& rows) { return {rows.data, rows.type == Type::int64}; }
-
-// Row or column numbers may change from step to step: they are looked at before each.
-struct InRange {
-  const char* name;
-  bool columns;
-  Index index;
-  long n, length;
-
-  template <class Args> void operator()(Args&) const {
-    if (index.within(n, length)) return;
-    for (long i = 0;; ++i)
-      if (index[i] < 0 || index[i] >= length) fail(i);
-  }
-  [[noreturn]] void fail(long i) const {
-    const std::string at = std::to_string(i), got = std::to_string(index[i]), all = std::to_string(length);
-    throw py::index_error(name + (columns ? ": index " + got + " is out of range for " + all + " columns, in row " + at
-                                          : ": rows[" + at + "] is " + got + ", expected 0.." +
-                                                std::to_string(length - 1) + " (length " + all + ")"));
-  }
-};
-
 bool is_index(const Array& a) {
   return a.plain && a.contiguous && (a.type == Type::int32 || a.type == Type::int64);
 }

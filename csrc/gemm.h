@@ -80,19 +80,24 @@ template <class T> Rows<T> picked_rows(const Matrix<T>& a, const T* from, Index 
 }
 
 // A transposed A is copied, tile by tile, when several panels read it and its columns lie pages apart, or anywhere.
-template <class T>
-Rows<T> rows_of(const Matrix<T>& a, const T* from, Index at, long rows, long k, long width, T* copy) {
+template <class T> Rows<T> rows_of(const Product<T>& p, long matrix, Span rows, Span ks, long width, T* copy) {
   constexpr long kSome = 8;  // columns at a time: all of them stay in the cache, however far apart they are
-  if (a.row != 1) return at.data ? picked_rows(a, from, at, rows, k, copy) : Rows<T>{from, a.row, a.col, 0};
-  const bool near = a.col * long(sizeof(T)) < 2048 || width <= 2 * kTileCols<T>;
-  if (near && !at.data) return {from, a.row, a.col, 0};
-  const auto column = [&](long j) { return from + (at.data ? at[least(j, k - 1)] : least(j, k - 1)) * a.col; };
+  const Matrix<T>& a = p.a;
+  const T* data = a.data + matrix * a.next;
+  const bool near = a.row != 1 || a.col * long(sizeof(T)) < 2048 || width <= 2 * kTileCols<T>;
+  if (!p.rows.data && near) return {data + rows.begin * a.row + ks.begin * a.col, a.row, a.col, 0};
+  const long k = length(ks);
+  if (a.row != 1) return picked_rows(a, data + ks.begin, p.rows.from(rows.begin), length(rows), k, copy);
+  const auto column = [&](long j) {
+    const long at = ks.begin + least(j, k - 1);
+    return data + rows.begin + (p.rows.data ? p.rows[at] : at) * a.col;
+  };
   for (long top = 0; top < k; top += kSome) {
     const long some = least(kSome, k - top);
     const T *here[kSome], *next[kSome];
     for (long j = 0; j < kSome; ++j) here[j] = column(top + j), next[j] = column(top + kSome + j);
     T* to = copy + top * kTileRows;
-    each_group(rows, kTileRows, [&](long first, long n) {
+    each_group(length(rows), kTileRows, [&](long first, long n) {
       for (long j = 0; j < some; ++j) {
         __builtin_prefetch(next[j] + first);
         if (n == kTileRows) __builtin_memcpy(to + j * kTileRows, here[j] + first, sizeof(T[kTileRows]));
@@ -206,19 +211,14 @@ template <class T> void few_columns(const Product<T>& p, long matrix, Area area,
 
 // One block of k for a group of columns: B is copied once, A once for each block of rows.
 template <class T> HD void block_product(const Product<T>& p, long matrix, Area area, Span ks, T* copies) {
-  const Matrix<T>&a = p.a, &b = p.b;
+  const Matrix<T>& b = p.b;
   const long few = area.cols.end == p.n ? last_few(p) : 0, width = length(area.cols) - few, k = length(ks);
   const T* right = b.data + matrix * b.next + ks.begin * b.row + area.cols.begin * b.col;
   const Panels<T> panels = panels_of(b, right, k, width, length(area.rows), copies + kScratchRows<T>);
-  const bool picked = p.rows.data, transposed = a.row == 1;  // picked: rows of the table, or transposed its columns
-  const long block = transposed ? 2 * kRowBlock : kRowBlock;  // a transposed A is read in longer runs
+  const long block = p.a.row == 1 ? 2 * kRowBlock : kRowBlock;  // a transposed A is read in longer runs
   for (long top = area.rows.begin; top < area.rows.end; top += block) {
     const Span rows = {top, least(top + block, area.rows.end)};
-    const Index at = picked ? p.rows.from(transposed ? ks.begin : top) : Index{};
-    const T* left = a.data + matrix * a.next;
-    if (!picked || transposed) left += top * a.row;
-    if (!picked || !transposed) left += ks.begin * a.col;
-    const Rows<T> in_rows = rows_of(a, left, at, length(rows), k, width, copies);
+    const Rows<T> in_rows = rows_of(p, matrix, rows, ks, width, copies);
     Panels<T> panel = panels;
     each_panel<T>(width, kTileVectors, [&](long first, long n) {
       const Span cols = {area.cols.begin + first, area.cols.begin + first + n};

@@ -142,7 +142,7 @@ def _apply(graph: Graph, rule: Pattern, node: Node) -> None:
     edges = [bound[n, 0] for n in rule.inputs]
     before = len(graph.nodes)
     with set_mode(trace=graph, record=node.tracked):
-        made = rule.replacement(*[Tensor(n.specs[i], _device(graph), n, i) for n, i in edges], **settings).node
+        made = rule.replacement(*map(graph.tensor, edges), **settings).node
     if made is not None and len(graph.nodes) == before + 1 and made.specs == node.specs:
         # The root becomes the new op, so that whoever holds it need not know; the backward is born from it.
         node.op, node.inputs, node.settings = made.op, made.inputs, made.settings
@@ -150,7 +150,3 @@ def _apply(graph: Graph, rule: Pattern, node: Node) -> None:
         graph.nodes = [n for n in graph.nodes if n not in gone]
     else:
         del graph.nodes[before:]
-
-
-def _device(graph: Graph) -> Device:
-    return graph.device or _ANYWHERE

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .. import ops
-from ..engine import Edge, Node, Op, Tensor, set_mode
+from ..engine import Edge, Node, Op, set_mode
 from ..ops.random import _dropout as dropout_op
 from .trace import Graph
 
@@ -65,20 +65,14 @@ def _join_dropouts(graph: Graph, moved: Moved) -> None:
         if len(nodes) < 2:
             continue
         with _traced(graph, before=nodes[0]):
-            rate, step = (_tensor(graph, e) for e in inputs)
+            rate, step = map(graph.tensor, inputs)
             keep = ops.dropout_keep(rate, step, shape=spec.shape, **dict(settings))
             scale = ops.cast(1.0 / (1.0 - rate), dtype=spec.dtype)
         for node in nodes:
             with _traced(graph, before=node):
-                made = ops.where(keep, _tensor(graph, node.inputs[0]) * scale, 0.0)
+                made = ops.where(keep, graph.tensor(node.inputs[0]) * scale, 0.0)
             moved[node, 0] = made.node, made.index
             graph.nodes.remove(node)
-
-
-def _tensor(graph: Graph, edge: Edge | None) -> Tensor:
-    assert edge is not None and graph.device is not None
-    node, i = edge
-    return Tensor(node.specs[i], graph.device, node, i)
 
 
 @contextmanager

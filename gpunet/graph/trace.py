@@ -95,6 +95,12 @@ class Graph(Recorder):
         """The edges that somebody outside will read."""
         return [*self.outs, *self.watched, *(edge for _, edge in self.stores)]
 
+    def tensor(self, edge: Edge | None) -> Tensor:
+        """An edge as what ops take, to trace more."""
+        assert edge is not None
+        node, i = edge
+        return Tensor(node.specs[i], self.device or Device(), node, i)
+
     def users(self) -> dict[Edge, int]:
         """How often each edge is read."""
         counts: dict[Edge, int] = {}
