@@ -229,13 +229,13 @@ template <class T> HD void block_product(const Product<T>& p, long matrix, Area 
   }
 }
 
-// Columns go in groups. As many as the scratch memory holds where A is copied, which is done for each group; else fewer,
-// whose panels leave A its room in the cache. A transposed B is read in long runs in any case, and the copy of one panel
-// stays closer if one block of rows is all that reads it.
+// Columns go in groups: as many as the scratch memory holds. Where there are more, and A is read in place, they go in
+// smaller ones, whose panels leave A its room in the cache. A transposed B is read in long runs in any case, and the copy
+// of one panel stays closer if one block of rows is all that reads it.
 template <class T> HD void area_product(const Product<T>& p, long matrix, Area area, T* copies) {
-  constexpr long kFewer = 5 * kTileCols<T>;
-  const bool copied = p.a.row == 1 || p.rows.data, one_panel = p.b.col != 1 && length(area.rows) <= kRowBlock;
-  const long wide = one_panel ? kTileCols<T> : copied ? kColBlock<T> : kFewer;
+  const bool in_place = p.a.row != 1 && !p.rows.data, one_panel = p.b.col != 1 && length(area.rows) <= kRowBlock;
+  const long many = in_place && length(area.cols) > kColBlock<T> ? 5 * kTileCols<T> : kColBlock<T>;
+  const long wide = one_panel ? kTileCols<T> : many;
   const long blocks = p.k ? ceil_div(p.k, kBlock<T>) : 1;
   for (long left = area.cols.begin; left < area.cols.end; left += wide)
     for (long i = 0; i < blocks; ++i) {
