@@ -17,11 +17,10 @@ ROOT = Path(__file__).parent.resolve()
 CARRIED = ["*.h", "*.cu"]  # what CUDA compiles on the user's machine
 # No -ffast-math: it hides NaN. No contraction: a fused multiply-add stands where the source asks for one.
 FLAGS = "-std=c++17 -O3 -g0 -fvisibility=hidden -ffp-contract=off -fno-math-errno -fno-trapping-math -Wno-psabi"
-ISA_FLAGS = {
-    "_avx2": "-mavx2 -mfma",
-    # gcc's own AVX-512 header sets off the warning (bug 105593)
-    "_avx512": "-mavx2 -mfma -mavx512f -mavx512vl -mavx512dq -mavx512bw -Wno-maybe-uninitialized -Wno-uninitialized",
-}
+AVX2 = "-mavx2 -mfma"
+# gcc's own AVX-512 header sets off the warning (bug 105593)
+AVX512 = f"{AVX2} -mavx512f -mavx512vl -mavx512dq -mavx512bw -Wno-maybe-uninitialized -Wno-uninitialized"
+ISA_FLAGS = {"_avx2": AVX2, "_avx512": AVX512, "_amx": f"{AVX512} -mamx-tile -mamx-bf16"}
 
 YOURS = shlex.split(os.environ.get("CXXFLAGS", ""))  # after ours, so that they win
 
@@ -35,12 +34,26 @@ class BuildNative(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         x86 = self.plat_name.endswith(("x86_64", "amd64"))
-        sources = [s for s in ext.sources if x86 or not isa_of(s)]
-        defines = [("GPUNET_VERSION", f'"{self.distribution.get_version()}"')] + [("GPUNET_X86", "1")] * x86
+        amx = x86 and self.plat_name.startswith("linux") and self.knows_tiles()
+        left_out = [suffix for suffix in ISA_FLAGS if not (amx if suffix == "_amx" else x86)]
+        sources = [s for s in ext.sources if isa_of(s) not in left_out]
+        defines = [("GPUNET_VERSION", f'"{self.distribution.get_version()}"')]
+        defines += [("GPUNET_X86", "1")] * x86 + [("GPUNET_AMX", "1")] * amx
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(lambda source: self.compile_one(source, defines), sources))
         ext.sources, ext.extra_objects, ext.depends = [], objects, objects
         super().build_extension(ext)
+
+    def knows_tiles(self) -> bool:
+        """Whether the compiler and its assembler know AMX (gcc 11, clang 12)."""
+        probe = Path(self.build_temp) / "probe_amx.cpp"
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_text("#include <immintrin.h>\nvoid f() { _tile_dpbf16ps(0, 1, 2); }\n")
+        try:
+            self.compiler.compile([str(probe)], self.build_temp, extra_postargs=ISA_FLAGS["_amx"].split())
+        except CompileError:
+            return False
+        return True
 
     def compile_one(self, source: str, defines: list[tuple[str, str]]) -> str:
         flags = [*FLAGS.split(), *ISA_FLAGS.get(isa_of(source), "").split(), *YOURS]

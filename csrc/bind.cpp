@@ -6,6 +6,12 @@
 
 #include "activations.h"
 
+#if defined(GPUNET_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #if !defined(GPUNET_VERSION)
 #define GPUNET_VERSION "unknown"
 #endif
@@ -13,7 +19,21 @@
 namespace gpunet {
 namespace {
 
+#if defined(GPUNET_AMX)
+// Whether there are tiles, and this process may have them: Linux wants to be asked, for they take 8 KB of each signal's stack.
+bool amx_granted() {
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;  // leaf 7, edx
+  constexpr long kRequest = 0x1023, kTileData = 18;       // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kBf16) && (d & kTile) &&
+         syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+}
+#endif
+
 bool supported(const Kernels& k) {
+#if defined(GPUNET_AMX)
+  if (&k == &amx_kernels) return supported(avx512_kernels) && amx_granted();
+#endif
 #if defined(GPUNET_X86)
   if (&k == &avx512_kernels)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
@@ -25,11 +45,15 @@ bool supported(const Kernels& k) {
 
 std::vector<const Kernels*> find_usable() {
   std::vector<const Kernels*> found;
-#if defined(GPUNET_X86)
-  for (const Kernels* k : {&avx512_kernels, &avx2_kernels})
-    if (supported(*k)) found.push_back(k);
+  for (const Kernels* k : {
+#if defined(GPUNET_AMX)
+           &amx_kernels,
 #endif
-  if (supported(portable_kernels)) found.push_back(&portable_kernels);
+#if defined(GPUNET_X86)
+           &avx512_kernels, &avx2_kernels,
+#endif
+           &portable_kernels})
+    if (supported(*k)) found.push_back(k);
   return found;
 }
 

@@ -256,19 +256,32 @@ template <class T> void row_product(const Product<T>& p, long matrix, Span cols)
   });
 }
 
-// Parts stand in a grid over C: the one whose largest cell is smallest; of these the one that cuts the longer side, for
-// then they share the shorter operand, which comes from another core's cache.
-template <class T> Area area_of(long m, long n, Part part) {
+// Parts stand in a grid over C, of cells of so many rows and columns: the one whose largest share is smallest; of these
+// the one that cuts the longer side, for then they share the shorter operand, which comes from another core's cache.
+inline Area area_of(long m, long n, long rows, long cols, Part part) {
   if (part.count == 1) return {{0, m}, {0, n}};
   int best = 1;
   long least_cells = -1;
   for (int i = 1; i <= part.count; ++i) {
     const int across = m >= n ? i : part.count + 1 - i;
     if (part.count % across) continue;
-    const long cells = ceil_div(ceil_div(m, kTileRows), part.count / across) * ceil_div(ceil_div(n, kLanes<T>), across);
+    const long cells = ceil_div(ceil_div(m, rows), part.count / across) * ceil_div(ceil_div(n, cols), across);
     if (least_cells < 0 || cells < least_cells) best = across, least_cells = cells;
   }
-  return {share(m, kTileRows, {part.index / best, part.count / best}), share(n, kLanes<T>, {part.index % best, best})};
+  return {share(m, rows, {part.index / best, part.count / best}), share(n, cols, {part.index % best, best})};
+}
+
+// f(matrix, area) for what this part does of each matrix, and the sums of b's columns: matrices are shared out if there
+// are enough of them, else their areas.
+template <class T, class F> void each_share(const Product<T>& p, long rows, long cols, Part part, F f) {
+  const bool by_matrix = p.count >= part.count;
+  const Span matrices = by_matrix ? share(p.count, 1, part) : Span{0, p.count};
+  const Area area = by_matrix ? Area{{0, p.m}, {0, p.n}} : area_of(p.m, p.n, rows, cols, part);
+  const Span columns = by_matrix ? area.cols : share<T>(p.n, part);  // whose sums are this part's, whatever its area
+  for (long i = matrices.begin; i < matrices.end; ++i) {
+    if (p.db) fold_columns<T, Sum>(p.db + i * p.n, p.b.data + i * p.b.next, p.k, p.n, columns);
+    f(i, area);
+  }
 }
 
 // A few columns of C fill no vector: where A is transposed, as in the gradient of the last layer's weights, C^T = B^T A^T
@@ -315,24 +328,23 @@ template <class T> void product(const Product<T>& p, Part part) {
     const Panels<T> panel = panels_of(p.b, p.b.data, p.k, p.n, p.m, copies);
     return panel_product(p, 0, {{0, p.m}, {0, p.n}}, {0, p.k}, Rows<T>{p.a.data, p.a.row, p.a.col, 0}, panel);
   }
-  const bool by_matrix = p.count >= part.count, flip = narrow(p);
-  const bool one_row = p.m == 1 && p.b.col == 1 && kMasks && !p.rows.data && !last_few(p);
-  const Span matrices = by_matrix ? share(p.count, 1, part) : Span{0, p.count};
-  const Area area = by_matrix ? Area{{0, p.m}, {0, p.n}} : area_of<T>(p.m, p.n, part);
-  const Span columns = by_matrix ? area.cols : share<T>(p.n, part);  // whose sums are this part's, whatever its area
-  for (long i = matrices.begin; i < matrices.end; ++i) {
-    if (p.db) fold_columns<T, Sum>(p.db + i * p.n, p.b.data + i * p.b.next, p.k, p.n, columns);
-    if (one_row) row_product(p, i, length(area.rows) ? area.cols : Span{0, 0});
-    else if (flip) narrow_product(p, i, by_matrix ? area.rows : share(p.m, kLanes<T>, part), copies);
-    else area_product(p, i, area, copies);
-  }
+  const bool flip = narrow(p), one_row = p.m == 1 && p.b.col == 1 && kMasks && !p.rows.data && !last_few(p);
+  each_share(p, kTileRows, kLanes<T>, part, [&](long matrix, Area area) {
+    if (one_row) row_product(p, matrix, length(area.rows) ? area.cols : Span{0, 0});
+    else if (flip) narrow_product(p, matrix, p.count >= part.count ? area.rows : share(p.m, kLanes<T>, part), copies);
+    else area_product(p, matrix, area, copies);
+  });
 }
 
 // A block of rows goes through all layers while it is in the cache; parts own blocks and do not wait for each other.
-template <class T> void layers(const Layers<T>& l, Part part) {
+// chosen(p): the kernel for a product; it may take `copies` numbers of scratch memory.
+template <class T> using Choice = Kernel<Product<T>> (*)(const Product<T>&);
+template <class T> Kernel<Product<T>> only_choice(const Product<T>&) { return product<T>; }
+
+template <class T, Choice<T> chosen, long copies> void layers(const Layers<T>& l, Part part) {
   constexpr long kRows = 512;
   const long m = l.of[0].m, block = least(m, kRows);
-  T* between = static_cast<T*>(scratch(sizeof(T) * (kScratch<T> + 2 * block * l.width))) + kScratch<T>;
+  T* between = static_cast<T*>(scratch(sizeof(T) * (copies + 2 * block * l.width))) + copies;
   const Span blocks = share(ceil_div(m, kRows), 1, part);
   for (long top = blocks.begin * kRows; top < least(blocks.end * kRows, m); top += kRows) {
     const T* from = l.of[0].a.data + top * l.of[0].k;
@@ -341,7 +353,7 @@ template <class T> void layers(const Layers<T>& l, Part part) {
       p.m = least(kRows, m - top);
       p.a.data = from;
       p.z = p.out = i + 1 < l.count ? between + i % 2 * block * l.width : p.out + top * p.n;
-      product(p, {0, 1});
+      chosen(l.of[i])(p, {0, 1});  // by all rows: the bits are those of layer after layer
       from = p.out;
     }
   }

@@ -226,7 +226,7 @@ struct Kernels {
   Table<double> f64;
 };
 
-extern const Kernels portable_kernels, avx2_kernels, avx512_kernels;
+extern const Kernels portable_kernels, avx2_kernels, avx512_kernels, amx_kernels;
 
 // Memory of the calling thread, 64-byte aligned, kept between calls; a second call may move it.
 void* scratch(unsigned long bytes);

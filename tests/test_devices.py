@@ -283,7 +283,7 @@ def test_native_kernels_do_not_write_their_inputs(native_device: CPU) -> None:
     assert (x == before).all()
 
 
-@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512", "amx"])
 def test_every_instruction_set_agrees(native_device: CPU, numpy_device: CPU, isa: str) -> None:
     native = native_device.native
     if isa not in native.isas():

@@ -254,9 +254,10 @@ def test_an_inner_result_that_is_read_elsewhere_is_not_fused_away() -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 512, 513, 1100])
-def test_layers_that_nobody_else_reads_are_one_call_with_the_same_bits(rows: int) -> None:
-    net = nn.Sequential(nn.MLP(5, 33, 17, 8, activation="gelu"), nn.MLP(8, 300, 4, activation="relu")).initialize(0).eval()
-    x = tensor(np.random.default_rng(0).standard_normal((rows, 5)).astype(np.float32))
+@pytest.mark.parametrize("widths", [(5, 33, 17, 8), (64, 128, 100, 8)], ids=str)
+def test_layers_that_nobody_else_reads_are_one_call_with_the_same_bits(rows: int, widths: tuple[int, ...]) -> None:
+    net = nn.Sequential(nn.MLP(*widths, activation="gelu"), nn.MLP(8, 300, 4, activation="relu")).initialize(0).eval()
+    x = tensor(np.random.default_rng(0).standard_normal((rows, widths[0])).astype(np.float32))
     run = compile(lambda x: net(x))
     with no_grad():
         want = net(x).numpy()

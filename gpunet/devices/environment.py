@@ -13,7 +13,7 @@ from .. import __version__
 from ..errors import ConfigError, did_you_mean
 from .machine import GPU, Driver, Machine
 
-ISAS = ("portable", "avx2", "avx512")
+ISAS = ("portable", "avx2", "avx512", "amx")
 MOST_THREADS = 256  # of the pool in csrc/threads.h
 OLDEST_CUDA = (12, 0)
 OLDEST_FOR_CUDA13 = (7, 5)  # compute capability: CUDA 13 left Maxwell, Pascal and Volta behind
