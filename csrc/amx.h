@@ -5,6 +5,9 @@
 // speed (Henry, Tang and Heinecke, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision
 // computations", 2019). A number without such parts (infinite, NaN, the largest of all) makes NaN of all it meets; where
 // C is not finite it is computed again, as a chain. Numbers below 2^-110 lose bits.
+//
+// Only if asked for: while the core's other hyperthread is busy, instructions on tiles no longer overlap, and a product
+// takes longer than it does with AVX-512.
 #pragma once
 
 #include <immintrin.h>

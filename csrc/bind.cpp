@@ -19,20 +19,12 @@
 namespace gpunet {
 namespace {
 
-#if defined(GPUNET_AMX)
-// Whether there are tiles, and this process may have them: Linux wants to be asked, for they take 8 KB of each signal's stack.
-bool amx_granted() {
-  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;  // leaf 7, edx
-  constexpr long kRequest = 0x1023, kTileData = 18;       // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  unsigned a, b, c, d;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kBf16) && (d & kTile) &&
-         syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
-}
-#endif
-
 bool supported(const Kernels& k) {
 #if defined(GPUNET_AMX)
-  if (&k == &amx_kernels) return supported(avx512_kernels) && amx_granted();
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;  // of edx
+  unsigned a, b, c, d;
+  if (&k == &amx_kernels)
+    return supported(avx512_kernels) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kBf16) && (d & kTile);
 #endif
 #if defined(GPUNET_X86)
   if (&k == &avx512_kernels)
@@ -43,17 +35,25 @@ bool supported(const Kernels& k) {
   return &k == &portable_kernels;
 }
 
+// Linux wants to be asked for tiles, since they take 8 KB of the stack of each signal.
+bool granted(const Kernels& k) {
+#if defined(GPUNET_AMX)
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  if (&k == &amx_kernels) return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#endif
+  return supported(k);
+}
+
 std::vector<const Kernels*> find_usable() {
   std::vector<const Kernels*> found;
-  for (const Kernels* k : {
-#if defined(GPUNET_AMX)
-           &amx_kernels,
-#endif
 #if defined(GPUNET_X86)
-           &avx512_kernels, &avx2_kernels,
-#endif
-           &portable_kernels})
+  for (const Kernels* k : {&avx512_kernels, &avx2_kernels})
     if (supported(*k)) found.push_back(k);
+#endif
+  if (supported(portable_kernels)) found.push_back(&portable_kernels);
+#if defined(GPUNET_AMX)
+  if (supported(amx_kernels)) found.push_back(&amx_kernels);  // only if asked for: see amx.h
+#endif
   return found;
 }
 
@@ -70,6 +70,7 @@ void set_isa(const std::string& name) {
   std::string known;
   for (const Kernels* k : usable_kernels) {
     if (name == k->name) {
+      if (!granted(*k)) throw py::value_error("set_isa: this system does not grant \"" + name + "\" (Linux 5.16 does)");
       chosen = k;
       return;
     }
@@ -232,7 +233,7 @@ bool usable(Arrays outs, Arrays ins, Arrays views) {
 PYBIND11_MODULE(_cpu, m) {
   using namespace gpunet;
   m.doc() = "The C++ kernels: kernel(*outs, *ins, **settings); NotImplemented where one declines.";
-  m.def("isas", &isas, "Names of the usable instruction sets, best first.");
+  m.def("isas", &isas, "Names of the usable instruction sets: the one taken by default, then the others.");
   m.def("isa", [] { return kernels().name; }, "The instruction set in use.");
   m.def("set_isa", &set_isa, py::arg("name"));
   m.def("set_threads", &set_threads, py::arg("n"));

@@ -560,6 +560,8 @@ def machine(threads: int) -> dict[str, Any]:
                 [sys.executable, "-c", f"import {module}; print({module}.__version__)"], capture_output=True, text=True
             )
             versions[module] = found.stdout.strip()
+    isa = "import gpunet; print(getattr(gpunet.device('cpu').native, 'isa', lambda: 'numpy')())"
+    kernels = subprocess.run([sys.executable, "-c", isa], capture_output=True, text=True).stdout.strip()
     models = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -567,7 +569,8 @@ def machine(threads: int) -> dict[str, Any]:
     ]
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(), "processor": models[0] if models else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)), "threads": threads, "python": platform.python_version(), "versions": versions,
+        "cores": len(os.sched_getaffinity(0)), "threads": threads, "kernels": kernels,
+        "python": platform.python_version(), "versions": versions,
     }  # fmt: skip
 
 
