@@ -12,6 +12,9 @@ HD unsigned long long product32(unsigned long long a, unsigned long long b) {
   return (a & 0xffffffffu) * (b & 0xffffffffu);
 }
 
+// The upper half of each number, in its lower one.
+template <class U> HD U upper(U x) { return x >> 32; }
+
 template <class U> struct Words { U w0, w1, w2, w3; };
 
 // The four words of block `block` of the draw (seed, stream, step).
@@ -25,8 +28,8 @@ template <class U> HD Words<U> philox(U block, unsigned long long seed, unsigned
 #endif
   for (int round = 0; round < 10; ++round) {
     const U p0 = product32(c0, a), p1 = product32(c2, b);
-    c0 = (p1 >> 32) ^ c1 ^ (unsigned long long)k0;
-    c2 = (p0 >> 32) ^ c3 ^ (unsigned long long)k1;
+    c0 = upper(p1) ^ c1 ^ (unsigned long long)k0;
+    c2 = upper(p0) ^ c3 ^ (unsigned long long)k1;
     c1 = p1;
     c3 = p0;
     k0 += 0x9E3779B9u;

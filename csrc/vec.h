@@ -51,6 +51,8 @@ HD VecD load_first(const double* p, int n) { return (VecD)_mm512_maskz_loadu_pd(
 HD void store_first(float* p, VecF v, int n) { _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v); }
 HD void store_first(double* p, VecD v, int n) { _mm512_mask_storeu_pd(p, __mmask8((1u << n) - 1), (__m512d)v); }
 HD VecU64 product32(VecU64 a, VecU64 b) { return (VecU64)_mm512_mul_epu32((__m512i)a, (__m512i)b); }
+// by a shuffle: shifts go where the products go
+HD VecU64 upper(VecU64 a) { return (VecU64)_mm512_shuffle_epi32((__m512i)a, (_MM_PERM_ENUM)0xF5); }
 
 #elif defined(__AVX2__)
 HD __m256i first32(int n) {

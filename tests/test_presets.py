@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import json
 from typing import Any
 
@@ -495,3 +496,30 @@ def test_only_averaged_nets_of_values_are_trained_to_the_end(kind: Any, given: d
     table = {"x": np.linspace(-1, 1, 48), "z": np.cos(np.arange(48))}
     made = kind(max_iter=2, hidden_layer_sizes=8, random_state=0, **given).fit(table, (table["x"] > 0).astype(int))
     assert [history.best_epoch > 0 for history in made.histories_] == [best] * len(made.histories_)
+
+
+def noisy(rows: int, noise: float) -> tuple[Any, Any]:
+    r = np.random.default_rng(3)
+    x = r.standard_normal((rows, 8))
+    return x, x[:, 0] - x[:, 1] + noise * r.standard_normal(rows)
+
+
+def test_nets_that_were_as_good_before_count_as_they_were_too() -> None:
+    """On the rows held out: noise is learned by heart in the last cycle, a plain answer is learned better."""
+    for noise, snapshots in ((6.0, True), (0.0, False)):
+        x, y = noisy(400, noise)
+        made = gpunet.MLPRegressor(cv=2, hidden_layer_sizes=(32, 32), random_state=0).fit(x, y)
+        then, now = (np.mean([history["val_loss"][i] for history in made.histories_]) for i in (29, 63))
+        assert (then <= now) == snapshots, (then, now)
+        nets = list(made.model_.net)
+        assert len(nets) == (4 if snapshots else 2)
+        answers = [gpunet.Model(net, made.encoder_, made.target_).predict(x) for net in nets]
+        np.testing.assert_allclose(made.predict(x), np.mean(answers, axis=0).ravel(), rtol=1e-5, atol=1e-5)
+        assert np.array_equal(pickle.loads(pickle.dumps(made)).predict(x), made.predict(x))
+
+
+@pytest.mark.parametrize("given", [{"max_iter": 1}, {"cv": None, "n_ensemble": 1}, {"scoring": "mae"}, {"preset": "realmlp"}])
+def test_no_snapshots_where_nets_keep_their_best_epoch_or_have_one(given: dict[str, Any]) -> None:
+    x, y = noisy(240, 2.0)
+    made = gpunet.MLPRegressor(**{"max_iter": 15, "cv": 2, "hidden_layer_sizes": 8, "random_state": 0, **given}).fit(x, y)
+    assert len(list(made.model_.net) if made.cv else [0]) == (made.cv or 1)

@@ -20,7 +20,7 @@ from ..data.table import Table
 from ..errors import ConfigError, DataError, ShapeError
 from ..tabular import Encoder, SparseEncoder, Target
 from ..tabular.asked import retyped
-from ..train import History, Trainer
+from ..train import Callback, History, Trainer
 from ..train.forward import Forward
 from ..train.model import Model
 from ..train.together import concurrency, train_together
@@ -41,6 +41,7 @@ from .rows import (
     rows_of,
 )
 from .settings import Penalised, Settings, loss, settings
+from .snapshot import Snapshot, earlier
 
 Array = npt.NDArray[Any]
 
@@ -239,32 +240,38 @@ class MLP(BaseEstimator):
         """Train each fold's nets and make one model of them."""
         whole = self._encoded(rows)
         judge = None if held_out is None else self._encoded(replace(held_out, x=self._named(held_out.x)))
-        folds = [self._trainers[i : i + asked.members] for i in range(0, len(self._trainers), asked.members)]
 
         def judged(fold: Fold) -> Any:
             return judge if fold[1] is None else _part(whole, fold[1])
 
-        nets = [(trainer, fold) for trainers, fold in zip(folds, found, strict=True) for trainer in trainers]
+        nets = list(zip(self._trainers, [fold for fold in found for _ in range(asked.members)], strict=True))
         # callbacks and progress expect one net after the other
         nbytes = sum(part.nbytes for part in whole if part is not None)
         at_a_time = 1 if self.callbacks or self.verbose else concurrency(self._trainers, nbytes=nbytes)
         fit = dict(asked.fit)
         chosen = self.scoring is not None or self.early_stopping or self.n_iter_no_change is not None
+        kept: list[Snapshot] = []
         if len(nets) > 1 and asked.preset.to_the_end and self.target_.task == "regression" and not chosen:
             fit |= {"restore_best": False, "patience": None}
+            kept = [Snapshot(round((asked.preset.snapshot or 0) * fit["epochs"])) for _ in nets]
         if self.max_seconds is not None:
             fit["max_seconds"] = self.max_seconds / -(-len(nets) // at_a_time)
 
         def train(i: int) -> None:
             trainer, fold = nets[i]
-            self._fit_one(trainer, _part(whole, fold[0]), judged(fold), replace(asked, fit=fit))
+            self._fit_one(trainer, _part(whole, fold[0]), judged(fold), replace(asked, fit=fit), kept[i : i + 1])
             if trainer.history.stopped == "interrupted" and len(nets) > 1:
                 raise KeyboardInterrupt  # a part of the nets is not what was asked for
 
         train_together(self._trainers, train, at_a_time=at_a_time)
+        models = [trainer.model for trainer in self._trainers]
+        models += earlier(self._trainers, kept)
+        folds = [models[i : i + asked.members] for i in range(0, len(models), asked.members)]
         self._finish(folds, [judged(fold) for fold in found] if self._calibrates() else [])
 
-    def _fit_one(self, trainer: Trainer, train: Any, validation: Any, asked: Settings) -> None:
+    def _fit_one(
+        self, trainer: Trainer, train: Any, validation: Any, asked: Settings, callbacks: Sequence[Callback]
+    ) -> None:
         fit, rows = dict(asked.fit), len(train[0])
         if trainer.optimizer.full_batch:
             fit.pop("batch_size", None)
@@ -282,7 +289,7 @@ class MLP(BaseEstimator):
         elif self._judged_by_loss():
             monitor = prefix + "loss"
         trainer.fit(
-            train, validation=validation, shuffle=self.shuffle, monitor=monitor, callbacks=tuple(self.callbacks or ()),
+            train, validation=validation, shuffle=self.shuffle, monitor=monitor, callbacks=(*(self.callbacks or ()), *callbacks),
             show_progress=_progress(self.verbose), **fit,
         )  # fmt: skip
         trainer.release()
@@ -293,13 +300,13 @@ class MLP(BaseEstimator):
     def _answers(self, y: Array) -> Array:
         return y
 
-    def _finish(self, folds: list[list[Trainer]], judges: Sequence[Any]) -> None:
+    def _finish(self, folds: list[list[nn.Module]], judges: Sequence[Any]) -> None:
         """One model of all nets: each fold's are averaged and made honest, then the folds are averaged.
 
         A mean of honest probabilities is honest only where they agree, and else not sure enough (Ranjan and Gneiting 2010);
         that of their logarithms is nearly so.
         """
-        nets = [self._joined([trainer.model for trainer in fold]) for fold in folds]
+        nets = [self._joined(fold) for fold in folds]
         if judges and (smoothing := losses.smoothing(self._trainers[0].loss)):
             nets = [nn.Sequential(copy.deepcopy(net), nn.Unsmooth(smoothing)).to(net.device) for net in nets]
         self.temperature_ = self._temperature(nets, judges)

@@ -1,0 +1,39 @@
+"""Nets as they were when an earlier cycle of the learning rate ended (snapshot ensembles, Huang et al. 2017)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import nn
+from ..train import Callback, Trainer
+
+
+class Snapshot(Callback):
+    """Keeps the weights that a net has after one epoch; of the last one there is no need."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch, self.state = epoch, None
+
+    def on_epoch_end(self, trainer: Any, epoch: int, logs: dict[str, float]) -> None:
+        if epoch == self.epoch < trainer.epochs:
+            self.state = trainer.snapshot()
+
+
+def earlier(trainers: Sequence[Trainer], kept: Sequence[Snapshot]) -> list[nn.Module]:
+    """The nets as they were, if on the rows held out they were as good as they are now, each by itself; else none."""
+    nets = list(zip(trainers, kept, strict=False))  # none, where no snapshots are wanted
+    if not nets or any(snapshot.state is None or "val_loss" not in trainer.history for trainer, snapshot in nets):
+        return []
+    then = np.mean([trainer.history["val_loss"][snapshot.epoch - 1] for trainer, snapshot in nets])
+    now = np.mean([trainer.history["val_loss"][-1] for trainer, _ in nets])
+    return [_with(trainer.model, snapshot.state) for trainer, snapshot in nets] if then <= now else []
+
+
+def _with(model: nn.Module, state: Any) -> nn.Module:
+    made = copy.deepcopy(model)
+    made.load_state_dict(state)
+    return made
