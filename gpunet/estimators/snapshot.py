@@ -13,23 +13,23 @@ from ..train import Callback, Trainer
 
 
 class Snapshot(Callback):
-    """Keeps the weights that a net has after one epoch; of the last one there is no need."""
+    """Keeps the weights that a net has after one epoch (0: none)."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch, self.state = epoch, None
 
     def on_epoch_end(self, trainer: Any, epoch: int, logs: dict[str, float]) -> None:
-        if epoch == self.epoch < trainer.epochs:
+        if epoch == self.epoch:
             self.state = trainer.snapshot()
 
 
 def earlier(trainers: Sequence[Trainer], kept: Sequence[Snapshot]) -> list[nn.Module]:
     """The nets as they were, if on the rows held out they were as good as they are now, each by itself; else none."""
     nets = list(zip(trainers, kept, strict=False))  # none, where no snapshots are wanted
-    if not nets or any(snapshot.state is None or "val_loss" not in trainer.history for trainer, snapshot in nets):
+    curves = [(trainer.history.get("val_loss", []), snapshot.epoch) for trainer, snapshot in nets]
+    if not nets or any(not 0 < epoch < len(curve) for curve, epoch in curves):
         return []
-    then = np.mean([trainer.history["val_loss"][snapshot.epoch - 1] for trainer, snapshot in nets])
-    now = np.mean([trainer.history["val_loss"][-1] for trainer, _ in nets])
+    then, now = np.mean([(curve[epoch - 1], curve[-1]) for curve, epoch in curves], axis=0)
     return [_with(trainer.model, snapshot.state) for trainer, snapshot in nets] if then <= now else []
 
 
