@@ -380,9 +380,14 @@ def test_kernels_that_are_missing(made: Machine, what: str, mend: str) -> None:
     assert env(made).to_dict()["mend"]["kernels"] == mend
 
 
-def test_kernels_that_are_there() -> None:
+def test_kernels_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     made = kernels(of_version(gpunet.__version__))
     assert native_problem(made) is None
+    monkeypatch.delenv("GPUNET_ISA", raising=False)
+    assert fields(env(made))["kernels"] == "C++, avx2 of avx2, portable"
+    monkeypatch.setenv("GPUNET_ISA", "portable")
+    assert fields(env(made))["kernels"] == "C++, portable of avx2, portable"
+    monkeypatch.setenv("GPUNET_ISA", "avx1")
     assert fields(env(made))["kernels"] == "C++, avx2 of avx2, portable"
 
 

@@ -6,6 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ class Settings:
     Attributes:
         device: GPUNET_DEVICE, else "auto".
         threads: GPUNET_THREADS, else OMP_NUM_THREADS, else the cores that this process may use.
-        isa: GPUNET_ISA, one of ISAS; None: the best there is.
+        isa: GPUNET_ISA, one of ISAS; None: the best there is, but for amx, which is only taken if asked for.
         require_native: GPUNET_REQUIRE_NATIVE=1: to be without the C++ kernels is an error.
     """
 
@@ -288,9 +289,11 @@ def _native(machine: Machine) -> Fact:
         native = machine.native()
     except ImportError:
         return Fact("kernels", f"NumPy's, slower: the C++ kernels are {what}", None, mend)
-    usable = list(native.isas())
-    text = f"C++, {native.isa()} of {', '.join(usable)}" + (f"; {what}" if what else "")
-    return Fact("kernels", text, {"isa": native.isa(), "isas": usable}, mend)
+    usable, isa = list(native.isas()), native.isa()
+    with suppress(ConfigError):  # which `settings` reports
+        isa = settings().isa or isa
+    text = f"C++, {isa} of {', '.join(usable)}" + (f"; {what}" if what else "")
+    return Fact("kernels", text, {"isa": isa, "isas": usable}, mend)
 
 
 def _cuda(machine: Machine) -> Iterator[Fact]:
