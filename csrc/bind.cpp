@@ -19,12 +19,20 @@
 namespace gpunet {
 namespace {
 
+#if defined(GPUNET_AMX)
+// of Linux 5.16: ARCH_GET_XCOMP_SUPP, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+constexpr long kArchSupported = 0x1021, kArchRequest = 0x1023, kTileData = 18;
+#endif
+
 bool supported(const Kernels& k) {
 #if defined(GPUNET_AMX)
-  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;  // of edx
-  unsigned a, b, c, d;
-  if (&k == &amx_kernels)
-    return supported(avx512_kernels) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kBf16) && (d & kTile);
+  if (&k == &amx_kernels) {
+    constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;  // of edx
+    unsigned a, b, c, d;
+    unsigned long known = 0;  // to the system
+    return supported(avx512_kernels) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kBf16) && (d & kTile) &&
+           syscall(SYS_arch_prctl, kArchSupported, &known) == 0 && (known >> kTileData & 1);
+  }
 #endif
 #if defined(GPUNET_X86)
   if (&k == &avx512_kernels)
@@ -38,8 +46,7 @@ bool supported(const Kernels& k) {
 // Linux wants to be asked for tiles, since they take 8 KB of the stack of each signal.
 bool granted(const Kernels& k) {
 #if defined(GPUNET_AMX)
-  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  if (&k == &amx_kernels) return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+  if (&k == &amx_kernels) return syscall(SYS_arch_prctl, kArchRequest, kTileData) == 0;
 #endif
   return supported(k);
 }
@@ -70,7 +77,7 @@ void set_isa(const std::string& name) {
   std::string known;
   for (const Kernels* k : usable_kernels) {
     if (name == k->name) {
-      if (!granted(*k)) throw py::value_error("set_isa: this system does not grant \"" + name + "\" (Linux 5.16 does)");
+      if (!granted(*k)) throw py::value_error("set_isa: the system does not grant \"" + name + "\" to this process");
       chosen = k;
       return;
     }
