@@ -55,8 +55,8 @@ class Preset:
             first few judge. None: one split, by `validation`.
         to_the_end: whether several nets that predict values keep their last epoch's weights, not the best one's: what each
             has learned too much goes away in their mean.
-        snapshot: the share of the epochs after which their weights are kept too (where a cycle of the learning rate ends): if they
-            were as good then, by the rows held out, both count (snapshot ensembles, Huang et al. 2017).
+        snapshot: the share of the epochs after which such nets are kept too (where a cycle of the learning rate ends; 0: none).
+            If they were as good then, by the rows held out, both count.
         patience: the share of the epochs after which training stops if none of them was better on the rows held out;
             None: never. Nets that go to the end have none.
     """
@@ -71,7 +71,7 @@ class Preset:
     n_ensemble: int = 1
     cv: int | Callable[[int], tuple[int, int]] | None = None
     to_the_end: bool = False
-    snapshot: float | None = None
+    snapshot: float = 0.0
     patience: float | None = None
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from ..data.table import Table
 from ..errors import ConfigError, DataError, ShapeError
 from ..tabular import Encoder, SparseEncoder, Target
 from ..tabular.asked import retyped
-from ..train import Callback, History, Trainer
+from ..train import History, Trainer
 from ..train.forward import Forward
 from ..train.model import Model
 from ..train.together import concurrency, train_together
@@ -250,28 +250,25 @@ class MLP(BaseEstimator):
         at_a_time = 1 if self.callbacks or self.verbose else concurrency(self._trainers, nbytes=nbytes)
         fit = dict(asked.fit)
         chosen = self.scoring is not None or self.early_stopping or self.n_iter_no_change is not None
-        kept: list[Snapshot] = []
-        if len(nets) > 1 and asked.preset.to_the_end and self.target_.task == "regression" and not chosen:
+        to_the_end = len(nets) > 1 and asked.preset.to_the_end and self.target_.task == "regression" and not chosen
+        if to_the_end:
             fit |= {"restore_best": False, "patience": None}
-            kept = [Snapshot(round((asked.preset.snapshot or 0) * fit["epochs"])) for _ in nets]
+        kept = [Snapshot(round(to_the_end * asked.preset.snapshot * fit.get("epochs", 1))) for _ in nets]
         if self.max_seconds is not None:
             fit["max_seconds"] = self.max_seconds / -(-len(nets) // at_a_time)
 
         def train(i: int) -> None:
             trainer, fold = nets[i]
-            self._fit_one(trainer, _part(whole, fold[0]), judged(fold), replace(asked, fit=fit), kept[i : i + 1])
+            self._fit_one(trainer, _part(whole, fold[0]), judged(fold), replace(asked, fit=fit), kept[i])
             if trainer.history.stopped == "interrupted" and len(nets) > 1:
                 raise KeyboardInterrupt  # a part of the nets is not what was asked for
 
         train_together(self._trainers, train, at_a_time=at_a_time)
-        models = [trainer.model for trainer in self._trainers]
-        models += earlier(self._trainers, kept)
+        models = [*(trainer.model for trainer in self._trainers), *earlier(self._trainers, kept)]
         folds = [models[i : i + asked.members] for i in range(0, len(models), asked.members)]
         self._finish(folds, [judged(fold) for fold in found] if self._calibrates() else [])
 
-    def _fit_one(
-        self, trainer: Trainer, train: Any, validation: Any, asked: Settings, callbacks: Sequence[Callback]
-    ) -> None:
+    def _fit_one(self, trainer: Trainer, train: Any, validation: Any, asked: Settings, kept: Snapshot) -> None:
         fit, rows = dict(asked.fit), len(train[0])
         if trainer.optimizer.full_batch:
             fit.pop("batch_size", None)
@@ -289,7 +286,7 @@ class MLP(BaseEstimator):
         elif self._judged_by_loss():
             monitor = prefix + "loss"
         trainer.fit(
-            train, validation=validation, shuffle=self.shuffle, monitor=monitor, callbacks=(*(self.callbacks or ()), *callbacks),
+            train, validation=validation, shuffle=self.shuffle, monitor=monitor, callbacks=(*(self.callbacks or ()), kept),
             show_progress=_progress(self.verbose), **fit,
         )  # fmt: skip
         trainer.release()

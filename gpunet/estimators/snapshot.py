@@ -25,9 +25,9 @@ class Snapshot(Callback):
 
 def earlier(trainers: Sequence[Trainer], kept: Sequence[Snapshot]) -> list[nn.Module]:
     """The nets as they were, if on the rows held out they were as good as they are now, each by itself; else none."""
-    nets = list(zip(trainers, kept, strict=False))  # none, where no snapshots are wanted
+    nets = list(zip(trainers, kept, strict=True))
     curves = [(trainer.history.get("val_loss", []), snapshot.epoch) for trainer, snapshot in nets]
-    if not nets or any(not 0 < epoch < len(curve) for curve, epoch in curves):
+    if any(not 0 < epoch < len(curve) for curve, epoch in curves):
         return []
     then, now = np.mean([(curve[epoch - 1], curve[-1]) for curve, epoch in curves], axis=0)
     return [_with(trainer.model, snapshot.state) for trainer, snapshot in nets] if then <= now else []
