@@ -47,16 +47,22 @@ template <class T> void flatten(Product<T>& p) {
   if (p.count > 1 && !p.b.next && p.a.next && p.a.col == 1 && !p.bias && !p.saved) p.m *= p.count, p.count = 1;
 }
 
+// Rows of C that are no whole vectors take the time of such.
+template <class T> double cost(const Product<T>& p, double act_cost) {
+  constexpr long kLanes = 64 / sizeof(T);
+  return double(p.count) * p.m * ((p.n + kLanes - 1) / kLanes * kLanes * (2.0 * p.k + kCheap + act_cost));
+}
+
 template <class T> void launch_product(Product<T> p, double act_cost = 0) {
   flatten(p);
-  launch(table<T>().product, p, p.count * p.m * (p.n * (2.0 * p.k + act_cost)));
+  launch(table<T>().product, p, cost(p, act_cost));
 }
 
 // A product with the rows of a table, if their numbers are given, or with the table itself.
 template <class T> void launch_product(Product<T> p, const Array& x, const Array* rows, double act_cost = 0) {
   if (!rows) return launch_product(p, act_cost);
   p.rows = index_of(*rows);
-  launch(table<T>().product, p, p.m * (p.n * (2.0 * p.k + act_cost)), InRange{"gather", false, p.rows, rows->size, x.shape[0]});
+  launch(table<T>().product, p, cost(p, act_cost), InRange{"gather", false, p.rows, rows->size, x.shape[0]});
 }
 
 bool takes_rows(const Array* rows, const Array& x) { return !rows || (rows->indexes() && x.rank == 2); }

@@ -256,19 +256,22 @@ template <class T> void row_product(const Product<T>& p, long matrix, Span cols)
   });
 }
 
-// Parts stand in a grid over C, of cells of so many rows and columns: the one whose largest share is smallest; of these
-// the one that cuts the longer side, for then they share the shorter operand, which comes from another core's cache.
+// Parts stand in a grid over C, of cells of so many rows and columns: the one whose largest share takes least, also if it
+// leaves a part without work. What a share needs of A and B comes from other cores' caches: a number of them takes as long
+// as kFetch multiply-adds.
 inline Area area_of(long m, long n, long rows, long cols, Part part) {
+  constexpr long kFetch = 16;
   if (part.count == 1) return {{0, m}, {0, n}};
-  int best = 1;
-  long least_cells = -1;
+  int across = 1;
+  long least_cost = -1;
   for (int i = 1; i <= part.count; ++i) {
-    const int across = m >= n ? i : part.count + 1 - i;
-    if (part.count % across) continue;
-    const long cells = ceil_div(ceil_div(m, rows), part.count / across) * ceil_div(ceil_div(n, cols), across);
-    if (least_cells < 0 || cells < least_cells) best = across, least_cells = cells;
+    const long tall = ceil_div(ceil_div(m, rows), part.count / i) * rows, wide = ceil_div(ceil_div(n, cols), i) * cols;
+    const long cost = tall * wide + kFetch * (tall + wide);
+    if (least_cost < 0 || cost < least_cost) across = i, least_cost = cost;
   }
-  return {share(m, rows, {part.index / best, part.count / best}), share(n, cols, {part.index % best, best})};
+  const int down = part.count / across;
+  if (part.index >= across * down) return {{m, m}, {n, n}};
+  return {share(m, rows, {part.index / across, down}), share(n, cols, {part.index % across, across})};
 }
 
 // f(matrix, area) for what this part does of each matrix, and the sums of b's columns: matrices are shared out if there

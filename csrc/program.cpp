@@ -5,10 +5,12 @@
 
 namespace gpunet {
 
+// A part is worth a few microseconds, which it takes to hand it over and to wait for the last. What one thread does in
+// less than about 20 is left to it: two hyperthreads of one core would gain nothing.
 int parts_for(double work) {
-  constexpr double kThread = 3e6;  // less: to bring the data to another core costs what it gains
-  const double worth = work / kThread;
-  return worth < 2 ? 1 : worth < thread_count() ? int(worth) : thread_count();
+  constexpr double kShared = 2.5e6, kPart = 3e5;
+  if (work < kShared) return 1;
+  return work / kPart < thread_count() ? int(work / kPart) : thread_count();
 }
 
 void Program::share_out() {

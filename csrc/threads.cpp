@@ -20,7 +20,10 @@
 namespace gpunet {
 namespace {
 
-constexpr auto kSpin = std::chrono::microseconds(50);
+constexpr int kLine = 64;
+// How long a thread that waits stays awake: at first it looks and looks, then it lets others on to its core in between.
+// Long enough for what a step does on one thread between two shared products: to wake a thread takes 5 to 50 us.
+constexpr auto kSpin = std::chrono::microseconds(50), kAwake = std::chrono::microseconds(300);
 
 void relax() {
 #if defined(__SSE2__)
@@ -30,15 +33,16 @@ void relax() {
 #endif
 }
 
-// Wait for `ready` without sleeping, at most kSpin; the clock is read seldom because it costs more than a look.
-template <class F> bool spin_until(F ready) {
-  const auto end = std::chrono::steady_clock::now() + kSpin;
-  do {
+// Wait for `ready` without sleeping, at most kAwake; the clock is read seldom because it costs more than a look.
+template <class F> bool awake_until(F ready) {
+  const auto begun = std::chrono::steady_clock::now();
+  for (auto waited = begun - begun; waited < kAwake; waited = std::chrono::steady_clock::now() - begun) {
+    if (waited > kSpin) sched_yield();
     for (int i = 0; i < 64; ++i) {
       if (ready()) return true;
       relax();
     }
-  } while (std::chrono::steady_clock::now() < end);
+  }
   return false;
 }
 
@@ -56,20 +60,19 @@ class Pool {
     wake(parts - 1);
     while (take()) {}
     const auto done = [this] { return left_.load(std::memory_order_acquire) == 0; };
-    while (!spin_until(done)) sched_yield();
+    while (!awake_until(done)) {}
   }
 
  private:
   // Do the next part, if there is one. Who comes first has it: a thread that the system does not let run holds up
   // nobody, and the bits do not depend on who does what. Once a part is taken the job cannot end, so it can be read.
   bool take() {
-    for (std::uint64_t seen = ticket_.load(); open(seen);)
-      if (ticket_.compare_exchange_weak(seen, seen + 1)) {
-        job_(args_, {int(seen & 0xffff), int(seen >> 16 & 0xffff)});
-        left_.fetch_sub(1, std::memory_order_release);
-        return true;
-      }
-    return false;
+    if (!open(ticket_.load())) return false;
+    const std::uint64_t mine = ticket_.fetch_add(1);  // perhaps of a later job than the one that was seen: as good
+    if (!open(mine)) return false;
+    job_(args_, {int(mine & 0xffff), int(mine >> 16 & 0xffff)});
+    left_.fetch_sub(1, std::memory_order_release);
+    return true;
   }
   static bool open(std::uint64_t ticket) { return (ticket & 0xffff) < (ticket >> 16 & 0xffff); }
 
@@ -79,7 +82,7 @@ class Pool {
     FlushDenormals flush;
     const auto given = [this] { return open(ticket_.load()); };
     for (;;) {
-      if (!spin_until(given)) {
+      if (!awake_until(given)) {
         std::unique_lock<std::mutex> lock(sleeping_);
         ++sleepers_;
         bell_.wait(lock, given);
@@ -104,8 +107,8 @@ class Pool {
 
   Job job_ = nullptr;
   const void* args_ = nullptr;
-  std::atomic<std::uint64_t> ticket_{0};  // round << 32 | parts << 16 | the next part
-  std::atomic<int> left_{0};              // parts that are not done
+  alignas(kLine) std::atomic<std::uint64_t> ticket_{0};  // round << 32 | parts << 16 | the next part, or one past the last
+  alignas(kLine) std::atomic<int> left_{0};              // parts that are not done
   std::mutex running_, sleeping_;
   std::condition_variable bell_;
   std::atomic<int> sleepers_{0};
