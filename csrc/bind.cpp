@@ -247,6 +247,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("threads", &thread_count);
   m.def("version", [] { return GPUNET_VERSION; });
   bind_chain(m);
+  bind_columns(m);
   bind_elementwise(m);
   bind_kernels(m);
   bind_normalize(m);

@@ -137,6 +137,7 @@ struct InRange {
 constexpr double kCheap = 10, kCostly = 40;
 
 void bind_chain(py::module_& m);
+void bind_columns(py::module_& m);
 void bind_elementwise(py::module_& m);
 void bind_kernels(py::module_& m);
 void bind_normalize(py::module_& m);

@@ -23,28 +23,12 @@ template <class T> void pack_rows(const Matrix<T>& b, const T* from, long k, lon
     });
 }
 
-// The same for a transposed view, in square blocks of one vector.
+// The same for a transposed view.
 template <class T> void pack_columns(const Matrix<T>& b, const T* from, long k, long width, long padded, T* panel) {
   constexpr int L = kLanes<T>;
-  if (k * width <= 4 * L) {  // not worth a block
-    for (long i = 0; i < k; ++i, panel += padded)
-      for (long j = 0; j < ceil_div(width, L) * L; ++j) panel[j] = j < width ? from[j * b.col + i] : T(0);
-    return;
-  }
-  for (long j = 0; j < width; j += L)
-    for (long i = 0; i < k; i += L) {
-      Vec<T> square[L];
-      const int columns = int(least(L, width - j)), rows = int(least(L, k - i));
-#pragma GCC unroll 16
-      for (int q = 0; q < L; ++q) {
-        const T* p = from + (j + q) * b.col + i;
-        square[q] = q >= columns ? Vec<T>{} : rows == L ? load(p) : load_first(p, rows);
-      }
-      transpose<T>(square);
-#pragma GCC unroll 16
-      for (int q = 0; q < L; ++q)
-        if (q < rows) store(panel + (i + q) * padded + j, square[q]);
-    }
+  if (k * width > 4 * L) return flip<Padding::zeros>(panel, padded, from, b.col, k, width);
+  for (long i = 0; i < k; ++i, panel += padded)  // not worth a block
+    for (long j = 0; j < ceil_div(width, L) * L; ++j) panel[j] = j < width ? from[j * b.col + i] : T(0);
 }
 
 constexpr long kRowBlock = 128;
@@ -293,21 +277,6 @@ template <class T> bool narrow(const Product<T>& p) {
   return p.n < kLanes<T> && !p.rows.data && p.a.row == 1 && p.b.col == 1 && p.m * p.k >= 1024 && !p.bias && p.act == kIdentity && !p.saved;
 }
 
-// out [m][n] = the transpose of x [n][m], n <= kLanes.
-template <class T> void lay_down(T* out, const T* x, long m, long n) {
-  constexpr int L = kLanes<T>;
-  for (long i = 0; i < m; i += L) {
-    const int rows = int(least(L, m - i));
-    Vec<T> square[L];
-#pragma GCC unroll 16
-    for (int j = 0; j < L; ++j) square[j] = j >= n ? Vec<T>{} : rows == L ? load(x + j * m + i) : load_first(x + j * m + i, rows);
-    transpose<T>(square);
-#pragma GCC unroll 16
-    for (int q = 0; q < L; ++q)
-      if (q < rows) store_first(out + (i + q) * n, square[q], int(n));
-  }
-}
-
 template <class T> void narrow_product(const Product<T>& p, long matrix, Span rows, T* copies) {
   T* flipped = copies + kScratchRows<T> + kScratchPanels<T>;
   for (long top = rows.begin; top < rows.end; top += kColBlock<T>) {
@@ -315,7 +284,7 @@ template <class T> void narrow_product(const Product<T>& p, long matrix, Span ro
     const T* a = p.a.data + matrix * p.a.next + top;
     const Matrix<T> left{p.b.data + matrix * p.b.next, 1, p.b.row, 0}, right{a, p.a.col, 1, 0};
     area_product<T>({flipped, flipped, left, right, nullptr, p.n, m, p.k, 1, kIdentity, T(0), nullptr, nullptr, {}}, 0, {{0, p.n}, {0, m}}, copies);
-    lay_down(p.out + (matrix * p.m + top) * p.n, flipped, m, p.n);
+    flip(p.out + (matrix * p.m + top) * p.n, p.n, flipped, m, m, p.n);
   }
 }
 

@@ -144,6 +144,17 @@ template <class T> struct OneHot { T* out; Index columns; long rows, cols; };
 struct Copy { char* out; const char* x; long rows, bytes, out_row, x_row; };  // rows of so many bytes, so far apart
 // out in order from x [n0][n1][n2][n3], whose neighbours along axis d lie step[d] bytes apart: a transposed view, say.
 struct Walk { char* out; const char* x; long n[4], step[4], item; };
+
+// Each column of x [n][k] goes through a net of its own: m functions f(slope x + start) of it, of which w sums are taken,
+// by weight [k][m][w] and bias [k][w]. out and g are [n][k * w], slope and start [k][m]; f is one of the two.
+enum class ColumnAct { cos, ramp, count };
+template <class T> struct ColumnNets { T* out; const T *x, *slope, *start, *weight, *bias; long n, k, m, w; };
+template <class T> struct ColumnNetsVjp {
+  T *dslope, *dstart, *dweight, *dbias;
+  const T *g, *x, *slope, *start, *weight;
+  long n, k, m, w;
+};
+
 template <class T> struct ScatterAdd { T* out; const T* g; Index rows; long n, length, width; };
 
 // Whether all of x is finite; a part that finds otherwise says so in `fine`.
@@ -203,6 +214,8 @@ template <class T> struct Table {
   Kernel<LayerNormDw<T>> layer_norm_dw;
   Kernel<BatchNorm<T>> batch_norm;
   Kernel<BatchNormVjp<T>> batch_norm_vjp;
+  Formulas<ColumnNets<T>, ColumnAct> column_nets;
+  Formulas<ColumnNetsVjp<T>, ColumnAct> column_nets_vjp;
   Kernel<Dropout<T>> dropout;
   Kernel<ScatterAdd<T>> scatter_add;
   Kernel<Update<T, SgdRule>> sgd;

@@ -34,6 +34,31 @@ template <class F> HD void each_group(long n, long most, F f) {
   for (long i = 0, first = 0, size; i < count; ++i, first += size) f(first, size = each + (i < rest));
 }
 
+// out[i][j] = x[j][i] for i < m, j < n, in square blocks of one vector; rows stand so far apart. With padding, rows of out
+// are whole vectors.
+enum class Padding { none, zeros };
+template <Padding padding = Padding::none, class T>
+void flip(T* out, long out_row, const T* x, long x_row, long m, long n) {
+  constexpr int L = kLanes<T>;
+  for (long j = 0; j < n; j += L)
+    for (long i = 0; i < m; i += L) {
+      Vec<T> square[L];
+      const int columns = int(least(L, n - j)), rows = int(least(L, m - i));
+#pragma GCC unroll 16
+      for (int q = 0; q < L; ++q) {
+        const T* p = x + (j + q) * x_row + i;
+        square[q] = q >= columns ? Vec<T>{} : rows == L ? load(p) : load_first(p, rows);
+      }
+      transpose<T>(square);
+#pragma GCC unroll 16
+      for (int q = 0; q < L; ++q) {
+        if (q >= rows) continue;
+        if (padding == Padding::zeros || columns == L) store(out + (i + q) * out_row + j, square[q]);
+        else store_first(out + (i + q) * out_row + j, square[q], columns);
+      }
+    }
+}
+
 template <class T, class F> HD void map(T* out, const T* x, Span s, F f) {
   each_vector<T>(s.begin, s.end, [=](auto lanes, long i) { lanes.store(out + i, f(lanes.load(x + i))); });
 }

@@ -211,23 +211,31 @@ template <class T> HD T cos_series(T s, double) {
               -2.7557315792079092437e-7, 2.0875907130989799324e-9, -1.1368632443916869344e-11);
 }
 
-// The sine of a >= 0, a quarter turn further for each of `turns`: a = n pi / 2 + (r + low) as Cody and Waite (1980),
-// with what each subtraction rounds off kept, since r may be tiny.
-template <class T> HD T sin_turned(T a, unsigned turns) {
+// Sine and cosine of an angle in the first quadrant's place, and how many quadrants it is further on.
+template <class T> struct Angle { T sine, cosine; typename num<T>::U quadrant; };
+
+// a >= 0 is n pi / 2 + (r + low) as Cody and Waite (1980), with what the last subtractions round off kept for the sine, since
+// r may be tiny.
+template <class T> HD Angle<T> angle_of(T a) {
   typedef num<T> N;
   typedef typename N::S S;
   typedef angle_constants<S> C;
   const T shifted = fma(a, all<T>(C::per_quadrant), all<T>(exp_constants<S>::round));
   const T n = shifted - exp_constants<S>::round;
-  const T r2 = fma(n, all<T>(-C::p1), fma(n, all<T>(-C::p0), a)), w2 = n * C::p2, r3 = r2 - w2;
-  const T w3 = n * C::p3, r = r3 - w3;
-  const T low = ((r3 - r) - w3) + ((r2 - r3) - w2);
-  const T s = r * r, half = S(0.5) * s, one = S(1) - half;
+  const T r2 = fma(n, all<T>(-C::p1), fma(n, all<T>(-C::p0), a)), r = fma(n, all<T>(-C::p2), r2);
+  const T low = fma(n, all<T>(-C::p3), fma(n, all<T>(-C::p2), r2 - r));
+  const T s = r * r;
   const T sine = r + fma(r * s, sin_series(s, S()), low);
-  const T cosine = one + (((S(1) - one) - half) + fma(s * s, cos_series(s, S()), -r * low));
-  const auto quadrant = N::bits(shifted) + turns;
-  const T y = (quadrant & 1) != 0 ? cosine : sine;
-  return N::from_bits(N::bits(y) ^ (quadrant >> 1 << (8 * sizeof(S) - 1)));
+  const T cosine = fma(s, fma(s, cos_series(s, S()), all<T>(S(-0.5))), all<T>(S(1)));
+  return {sine, cosine, N::bits(shifted)};
+}
+
+// The sine of an angle, a quarter turn further for each of `turns`.
+template <class T> HD T sine_of(const Angle<T>& a, unsigned turns) {
+  typedef num<T> N;
+  const auto quadrant = a.quadrant + turns;
+  const T y = (quadrant & 1) != 0 ? a.cosine : a.sine;
+  return N::from_bits(N::bits(y) ^ (quadrant >> 1 << (8 * sizeof(typename N::S) - 1)));
 }
 
 // y, but f of each number of x, y where the mask says so; f is slow.
@@ -250,19 +258,26 @@ template <class T, class Mask, class F> HD T where_far(Mask far, T value, T x, T
   }
 }
 
-template <class T> HD T sin(T x) {
+template <class T> struct Wave { T sine, cosine; };
+
+template <class T> HD T sine_there(T x, T there) {  // the sine of |x|, of which x has the sign; far away the C library's
   typedef num<T> N;
   typedef typename N::S S;
-  const T a = abs(x), y = sin_turned(a, 0);
-  const T odd = N::from_bits(N::bits(y) ^ (N::bits(x) & ieee<S>::sign));
-  return where_far(a > all<T>(angle_constants<S>::limit), odd, x, x, [](S v, S) { return num<S>::libm_sin(v); });
+  const T odd = N::from_bits(N::bits(there) ^ (N::bits(x) & ieee<S>::sign));
+  return where_far(abs(x) > all<T>(angle_constants<S>::limit), odd, x, x, [](S v, S) { return num<S>::libm_sin(v); });
+}
+template <class T> HD T cosine_there(T x, T there) {
+  typedef typename num<T>::S S;
+  return where_far(abs(x) > all<T>(angle_constants<S>::limit), there, x, x, [](S v, S) { return num<S>::libm_cos(v); });
 }
 
-template <class T> HD T cos(T x) {
-  typedef typename num<T>::S S;
-  const T a = abs(x);
-  return where_far(a > all<T>(angle_constants<S>::limit), sin_turned(a, 1), x, x,
-                   [](S v, S) { return num<S>::libm_cos(v); });
+template <class T> HD T sin(T x) { return sine_there(x, sine_of(angle_of(abs(x)), 0)); }
+template <class T> HD T cos(T x) { return cosine_there(x, sine_of(angle_of(abs(x)), 1)); }
+
+// Both, which share the most of it.
+template <class T> HD Wave<T> wave(T x) {
+  const Angle<T> a = angle_of(abs(x));
+  return {sine_there(x, sine_of(a, 0)), cosine_there(x, sine_of(a, 1))};
 }
 
 // ---- mod: of the sign of y, as Python has it

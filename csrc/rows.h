@@ -60,25 +60,29 @@ inline void copy(const Copy& c, Part part) {
                      static_cast<unsigned long>(bytes.end - bytes.begin));
 }
 
-// Squares of the last two axes at a time, so that both sides stay in the nearest cache.
+// Some rows of out at a time: turned as vectors go, or in squares, so that both sides stay in the nearest cache.
 template <class T> void walk_items(const Walk& w, Part part) {
   constexpr long kSide = 16;
-  const Span s = share(w.n[0] * w.n[1], 1, part);
-  const long size = w.n[2] * w.n[3];
-  for (long k = s.begin; k < s.end; ++k) {
-    T* out = reinterpret_cast<T*>(w.out) + k * size;
-    const char* x = w.x + k / w.n[1] * w.step[0] + k % w.n[1] * w.step[1];
-    for (long i = 0; i < w.n[2]; i += kSide)
-      for (long j = 0; j < w.n[3]; j += kSide)
-        for (long a = i; a < least(i + kSide, w.n[2]); ++a)
-          for (long b = j; b < least(j + kSide, w.n[3]); ++b)
-            out[a * w.n[3] + b] = *reinterpret_cast<const T*>(x + a * w.step[2] + b * w.step[3]);
+  const long rows = w.n[2], cols = w.n[3], groups = ceil_div(rows, kSide);
+  const Span s = share(w.n[0] * w.n[1] * groups, 1, part);
+  for (long g = s.begin; g < s.end; ++g) {
+    const long k = g / groups, top = g % groups * kSide, n = least(kSide, rows - top);
+    T* out = reinterpret_cast<T*>(w.out) + (k * rows + top) * cols;
+    const char* x = w.x + k / w.n[1] * w.step[0] + k % w.n[1] * w.step[1] + top * w.step[2];
+    if (w.step[2] == w.item && w.step[3] % w.item == 0) {
+      flip(out, cols, reinterpret_cast<const T*>(x), w.step[3] / w.item, n, cols);
+      continue;
+    }
+    for (long j = 0; j < cols; j += kSide)
+      for (long a = 0; a < n; ++a)
+        for (long b = j; b < least(j + kSide, cols); ++b)
+          out[a * cols + b] = *reinterpret_cast<const T*>(x + a * w.step[2] + b * w.step[3]);
   }
 }
 
 inline void walk(const Walk& w, Part part) {
-  if (w.item == 4) walk_items<std::uint32_t>(w, part);
-  else walk_items<std::uint64_t>(w, part);
+  if (w.item == 4) walk_items<float>(w, part);  // whatever they are: vectors move bits
+  else walk_items<double>(w, part);
 }
 
 // Each part owns columns and adds the rows in their order, so there is nothing to race for.

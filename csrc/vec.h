@@ -163,6 +163,11 @@ template <class T, class F> HD void each_vector(long begin, long end, F body) {
 // ---- across lanes; the order is fixed: halves onto halves
 
 HD bool any_lane(VecU64 mask) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi64_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX2__)
+  return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#endif
   unsigned long long lanes = 0;
   for (int i = 0; i < kBytes / 8; ++i) lanes |= mask[i];
   return lanes != 0;

@@ -61,6 +61,7 @@ DOMAINS: dict[str, Callable[[np.random.Generator, Shape], Array]] = {
     "wide":     lambda r, s: r.uniform(0.2, 30, s) * r.choice([-1.0, 1.0], s),
     "grid":     lambda r, s: r.integers(-4, 5, s) / 2,
     "offgrid":  lambda r, s: r.integers(-4, 5, s) / 2 + 0.25,
+    "between":  lambda r, s: r.integers(-8, 9, s) / 8 + 1 / 16,  # offgrid times grid plus this is never 0 nor 1
     "apart":    _apart,
     "bool":     lambda r, s: r.integers(0, 2, s) == 1,
     "index3":   lambda r, s: r.integers(0, 3, s),
@@ -340,6 +341,17 @@ def _entropy(z: Array, t: Array, e: float = 0.0) -> Array:
 def _target(z: Array, t: Array, e: float) -> Array:
     return (1 - e) * np.eye(z.shape[-1])[t] + e / z.shape[-1]
 
+def _columns(x: Array, slope: Array, start: Array, weight: Array, bias: Array, act: str) -> Array:
+    z = x[:, :, None] * slope + start
+    f = np.cos(z) if act == "cos" else np.clip(z, 0, 1)
+    return (np.einsum("nkm,kmw->nkw", f, weight) + bias).reshape(len(x), -1)
+
+def _columns_vjp(g: Array, x: Array, slope: Array, start: Array, weight: Array, act: str) -> Any:
+    z, g = x[:, :, None] * slope + start, g.reshape(len(x), *weight.shape[::2])
+    f, steep = (np.cos(z), -np.sin(z)) if act == "cos" else (np.clip(z, 0, 1), (z >= 0) & (z <= 1))
+    dz = np.einsum("nkw,kmw->nkm", g, weight) * steep
+    return np.einsum("nkm,nk->km", dz, x), dz.sum(0), np.einsum("nkm,nkw->kmw", f, g), g.sum(0)
+
 def _normalized(x: Array, gamma: Array, beta: Array, axis: int) -> Array:
     return gamma * (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, keepdims=True) + 1e-3) + beta
 
@@ -385,6 +397,14 @@ row("layer_norm_dw", ops.layer_norm_dw, lambda g, x, m, r: _normalized_vjp(g, x,
                   "real real real positive",
                   (((5, 3), (5, 3), (5, 1), (5, 1)), ((0, 3), (0, 3), (0, 1), (0, 1)), ((1100, 85), (1100, 85), (1100, 1), (1100, 1)),
                    ((2, 4, 9), (2, 4, 9), (2, 4, 1), (2, 4, 1))), tolerance=20)
+NETS = (((5, 3), (3, 4), (3, 4), (3, 4, 2), (3, 2)), ((1, 1), (1, 1), (1, 1), (1, 1, 1), (1, 1)),
+        ((300, 25), (25, 16), (25, 16), (25, 16, 3), (25, 3)), ((17, 2), (2, 3), (2, 3), (2, 3, 70), (2, 70)))
+for act, drawn in (("cos", "real real real"), ("ramp", "offgrid grid between")):
+    row("column_nets", lambda *xs, act=act: ops.column_nets(*xs, act=act), lambda *xs, act=act: _columns(*xs, act),
+                       f"{drawn} real real", NETS, tolerance=20, note=act)
+    row("column_nets_vjp", lambda *xs, act=act: ops.column_nets_vjp(*xs, act=act), lambda *xs, act=act: _columns_vjp(*xs, act),
+                       f"real {drawn} real", tuple(((x[0], x[1] * b[1]), x, *more) for x, *more, b in NETS),
+                       tolerance=100, note=act)
 row("dropout",    lambda x: ops.dropout(x, 0.4, 5, seed=7, stream=3), _dropped, "real",           ONE)
 row("dropout_keep", lambda x, rate, step: ops.dropout_keep(rate, step, shape=x.shape, seed=7, stream=3),
                     lambda x, rate, step: _kept(x, rate), ("real", 0.4, 5), ONE, smooth=0)

@@ -723,6 +723,40 @@ def test_batch_norm(shape: tuple[int, int], dtype: Any) -> None:
     np.testing.assert_array_equal(over, back)
 
 
+@pytest.mark.parametrize("act", ["cos", "ramp"])
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (7, 3, 16, 3), (256, 30, 16, 4), (257, 17, 5, 13), (600, 2, 1, 64)], ids=str)
+@each_float
+def test_column_nets(sizes: tuple[int, int, int, int], act: str, dtype: Any) -> None:
+    n, k, m, w = sizes
+    x, g, weight = random(n, k, dtype=dtype), random(n, k * w, dtype=dtype, seed=1), random(k, m, w, dtype=dtype, seed=2)
+    slope, start, bias = (random(k, size, dtype=dtype, seed=s) for s, size in ((3, m), (4, m), (5, w)))
+    z = x.astype(np.float64)[:, :, None] * slope + start
+    f, steep = (np.cos(z), -np.sin(z)) if act == "cos" else (np.clip(z, 0, 1), ((z >= 0) & (z <= 1)).astype(float))
+    out, up = fresh((n, k * w), dtype), g.reshape(n, k, w)
+    assert cpu.column_nets(out, x, slope, start, weight, bias, act=act) is None
+    close(out, (np.einsum("nkm,kmw->nkw", f, weight) + bias).reshape(n, -1), 8, around=8 * m)
+    found = [fresh(a.shape, dtype) for a in (slope, start, weight, bias)]
+    assert cpu.column_nets_vjp(*found, g, x, slope, start, weight, act=act) is None
+    d = np.einsum("nkw,kmw->nkm", up.astype(np.float64), weight)
+    rows = float(n)
+    close(found[0], np.einsum("nkm,nk->km", d * steep, x), 16, around=8 * rows * w)
+    close(found[1], (d * steep).sum(0), 16, around=8 * rows * w)
+    close(found[2], np.einsum("nkm,nkw->kmw", f, up), 16, around=8 * rows)
+    close(found[3], up.sum(0, dtype=np.float64), 16, around=8 * rows)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (15, 17), (16, 16), (33, 100), (256, 57)], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.int32])
+def test_a_transposed_view_is_copied(shape: tuple[int, int], dtype: Any) -> None:
+    stack = np.arange(3 * shape[0] * shape[1]).reshape(3, *shape).astype(dtype)
+    for view in (stack[1].T, stack.swapaxes(1, 2), stack.transpose(1, 0, 2), stack.transpose(2, 0, 1)):
+        out = np.zeros(view.shape, dtype)
+        if cpu.copy(out, view) is None:
+            np.testing.assert_array_equal(out, view)
+        else:
+            assert view.flags.c_contiguous or view.ndim > 2
+
+
 def test_what_is_not_finite_stays_in_its_row_or_column() -> None:
     x, one = random(5, 40, dtype=np.float32), np.ones(40, np.float32)
     x[2, 3] = np.nan
@@ -753,6 +787,10 @@ def everything(dtype: Any) -> list[Array]:
     cpu.dropout(same[2], big, 0.5, 1, seed=1, stream=2)
     cpu.softmax_cross_entropy(loss, big, t, smoothing=0.1)
     cpu.scatter_add(same[3], big, t[::-1].copy() // 2)
+    slope, start, weight, bias = (random(40, *size, dtype=dtype) for size in ((16,), (16,), (16, 3), (3,)))
+    made, back = fresh((n, 120), dtype), [fresh(a.shape, dtype) for a in (slope, start, weight, bias)]
+    cpu.column_nets(made, table := big[:, :40].copy(), slope, start, weight, bias, act="cos")
+    cpu.column_nets_vjp(*back, made, table, slope, start, weight, act="cos")
     norms, gamma = [fresh((n, c), dtype) for _ in range(4)], random(c, dtype=dtype)
     rows, columns = [fresh((n, 1), dtype) for _ in range(2)], [fresh(c, dtype) for _ in range(6)]
     cpu.layer_norm(norms[0], *rows, big, gamma, gamma, eps=1e-5)
@@ -762,7 +800,7 @@ def everything(dtype: Any) -> list[Array]:
     cpu.batch_norm_vjp(norms[3], *columns[4:], norms[0], big, *columns[2:4], gamma, eps=1e-5)
     p, m, v, flat = (a.reshape(-1) for a in (*same[4:], big))
     cpu.adam(p, m, v, flat, flat, flat, np.abs(flat), 1, 0.1, 0.9, 0.99, 1e-8, 0.0, decoupled=False)
-    return [out, z, stacked, product, dw, db, loss, *same, *norms, *rows, *columns]
+    return [out, z, stacked, product, dw, db, loss, *same, made, *back, *norms, *rows, *columns]
 
 
 @each_float
@@ -805,6 +843,11 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
         np.testing.assert_array_equal(got, want)
 
 
+def nets(w: int) -> list[Array]:
+    """What column_nets takes, for two columns of w results each."""
+    return [np.zeros(s, np.float32) for s in ((4, 2 * w), (4, 2), (2, 5), (2, 5), (2, 5, w), (2, w))]
+
+
 def test_declines() -> None:
     x, y = random(4, 6, dtype=np.float32), random(6, 5, dtype=np.float32)
     out, both = fresh((4, 5), np.float32), random(8, 12, dtype=np.float32)
@@ -831,6 +874,9 @@ def test_declines() -> None:
         cpu.layer_norm(out[::2], out[:2, 0].copy(), out[:2, 1].copy(), y[:2], y[0].copy(), y[1].copy(), eps=0.1),
         cpu.batch_norm(out[0], *y[:2].copy(), y[2], y[3], y[4], eps=0.1),
         cpu.batch_norm(out, y[0].copy(), y[1].astype(np.float64), y[:4], y[4], y[5], eps=0.1),
+        cpu.column_nets(*nets(3), act="sin"),
+        cpu.column_nets(*nets(65), act="cos"),
+        cpu.column_nets(*nets(0), act="cos"),
         cpu.softmax_cross_entropy(out[:, 0].copy(), x, np.zeros(4, np.uint8), smoothing=0.0),
         cpu.gather(out, out.astype(object), np.zeros(4, np.int64)),
         cpu.sgd(out[0], out[0], y[0], y[0], y[0], 0.1, 0.9, 0.0, nesterov=False),
@@ -846,6 +892,8 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         cpu.batch_norm(a.copy(), a[:, 0].copy(), a[0].copy(), a, a[1].copy(), a[2].copy(), eps=1e-5)
     with pytest.raises(ValueError, match=r"layer_norm: shapes do not fit: out \(4, 6\) x \(4, 6\) gamma \(4,\)"):
         cpu.layer_norm(a.copy(), a[:, 0].copy(), a[:, 1].copy(), a, a[:, 0].copy(), a[2].copy(), eps=1e-5)
+    with pytest.raises(ValueError, match=r"column_nets: shapes do not fit: out \(4, 6\) x \(4, 6\) slope \(4, 6\)"):
+        cpu.column_nets(a.copy(), a, a, a, a[None], a, act="cos")
     out, w, b = (np.zeros(shape, np.float32) for shape in ((4, 5), (6, 5), 3))
     with pytest.raises(ValueError, match=r"linear: .* b \(3,\)"):
         cpu.linear(out, a, w, b, act="relu", alpha=0.0)

@@ -20,6 +20,7 @@ KERNELS = (
     "activation", "activation_vjp", "linear", "linear_keep", "linear_dw", "linear_dz", "layers", "matmul",
     "linear_rows", "linear_keep_rows", "linear_dw_rows",
     "softmax", "log_softmax", "softmax_cross_entropy", "softmax_cross_entropy_vjp", "softmax_cross_entropy_both",
+    "column_nets", "column_nets_vjp",
     "layer_norm", "layer_norm_dx", "layer_norm_dw", "batch_norm", "batch_norm_vjp",
     "erf", "dropout", "dropout_keep", "gather", "gather_two", "scatter_add", "slice_rows", "pick", "one_hot",
     "copy", "pack", "concat", "chain",

@@ -127,8 +127,8 @@ class PeriodicEmbedding(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_columns(self, x, self.features)
-        waves = ops.cos(ops.linear(_by_column(x), self.frequency * (2 * math.pi), self.phase))
-        return ops.concat([_by_row(ops.linear(waves, self.weight, self.bias)), x], axis=1)
+        slope = ops.reshape(self.frequency * (2 * math.pi), shape=self.phase.shape)
+        return ops.concat([ops.column_nets(x, slope, self.phase, self.weight, self.bias, act="cos"), x], axis=1)
 
 
 @layer
@@ -152,8 +152,8 @@ class PiecewiseEmbedding(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_columns(self, x, self.features)
-        ramps = ops.clip(ops.linear(_by_column(x), self.slope, self.start), low=0.0, high=1.0)
-        return _by_row(ops.linear(ramps, self.weight, self.bias))
+        slope = ops.reshape(self.slope, shape=self.start.shape)
+        return ops.column_nets(x, slope, self.start, self.weight, self.bias, act="ramp")
 
     @property
     def unsettled(self) -> bool:
@@ -275,17 +275,6 @@ class Clamp(Module):
 def _check_columns(module: Module, x: Tensor, wanted: int) -> None:
     if x.ndim != 2 or x.shape[1] != wanted:
         raise ShapeError(f"{describe(module)} got the shape {x.shape}; it takes [rows, {wanted}]")
-
-
-def _by_column(x: Tensor) -> Tensor:
-    """[n, k] as a stack of k columns [k, n, 1]."""
-    return ops.reshape(ops.copy(ops.swap_last(x)), shape=(x.shape[1], x.shape[0], 1))
-
-
-def _by_row(made: Tensor) -> Tensor:
-    """A stack [k, n, m], of m numbers for each column, as rows [n, k * m]."""
-    k, n, m = made.shape
-    return ops.reshape(ops.copy(ops.transpose(made, axes=(1, 0, 2))), shape=(n, k * m))
 
 
 def _write(t: Tensor, value: Any) -> None:

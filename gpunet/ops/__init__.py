@@ -8,6 +8,7 @@ from .activations import (
     relu, selu, sigmoid, silu, softplus, tanh,
 )
 from .classify import softmax_cross_entropy, softmax_cross_entropy_both, softmax_cross_entropy_vjp
+from .columns import column_nets, column_nets_vjp
 from .elementwise import (
     abs, add, cast, clip, copy, cos, div, eq, erf, exp, ge, gt, le, log, lt, maximum, minimum, mod, mul, ne, neg,
     pow, sign, sin, sqrt, square, stop_gradient, sub, where,
@@ -28,7 +29,8 @@ from .updates import adagrad, adam, lion, nadam, rmsprop, sgd
 
 __all__ = [
     "ACTIVATIONS", "Activation", "abs", "activate", "activation", "activation_keep", "activation_vjp", "adagrad",
-    "adam", "add", "argmax", "batch_norm", "batch_norm_vjp", "broadcast_to", "cast", "clip", "concat", "copy", "cos", "csr_rows", "div",
+    "adam", "add", "argmax", "batch_norm", "batch_norm_vjp", "broadcast_to", "cast", "clip", "column_nets",
+    "column_nets_vjp", "concat", "copy", "cos", "csr_rows", "div",
     "dropout", "dropout_keep", "elu", "eq", "erf", "exp", "gather", "gather_two", "ge", "gelu", "gt", "layer_norm", "layer_norm_dw",
     "layer_norm_dx", "layers", "le", "leaky_relu", "linear",
     "linear_dw", "linear_dw_rows", "linear_dz", "linear_keep", "linear_keep_rows", "linear_rows",
