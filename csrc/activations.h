@@ -67,6 +67,8 @@ struct softplus {  // log(1 + e^x)
 // The slopes and the lower tails below are x times something that vanishes; x is held so that they end in 0, not NaN.
 template <class T> HD T held_below(T x) { return x < all<T>(-1e4f) ? all<T>(-1e4f) : x; }
 
+template <class T, class S> HD T held_above(T x, S most) { return x > all<T>(most) ? all<T>(most) : x; }
+
 struct gelu {  // x Phi(x), exact (Hendrycks and Gimpel 2016)
   THROUGH_INPUT
   template <class T, class S> static HD T phi(T x, S) { return S(0.5) + S(0.5) * erf(x * S(0.70710678118654752440)); }
@@ -88,7 +90,7 @@ struct silu {  // x sigmoid(x) (Elfwing et al. 2017)
 
 struct mish {  // x tanh(softplus(x)) (Misra 2019); with e = e^x, tanh(log(1 + e)) = n / (n + 2) for n = e (e + 2)
   THROUGH_INPUT
-  template <class T, class S> static HD T e(T x, S) { return exp(clamp(x, S(-1e4), S(sizeof(S) == 4 ? 15 : 40))); }
+  template <class T, class S> static HD T e(T x, S) { return exp(held_above(x, S(sizeof(S) == 4 ? 15 : 40))); }
   VALUE {
     const T n = e(x, alpha) * (e(x, alpha) + S(2));
     return held_below(x) * (n / (n + S(2)));

@@ -37,7 +37,7 @@ template <> struct exp_constants<double> {
 
 // x = n ln 2 + r (Cody and Waite 1980); minus1 = e^r - 1, and n is offset so that it is never negative.
 template <class T> struct exp_parts {
-  T minus1;
+  T minus1, whole;  // whole: n as it is
   typename num<T>::U n;
 };
 
@@ -48,7 +48,7 @@ template <class T> HD exp_parts<T> split_exp(T x) {
   const T n = shifted - C::round;
   T r = fma(n, all<T>(-C::ln2_high), x);
   r = fma(n, all<T>(-C::ln2_low), r);
-  return {fma(r * r, exp_series(r, typename N::S()), r), N::bits(shifted) - (C::round_bits - C::offset)};
+  return {fma(r * r, exp_series(r, typename N::S()), r), n, N::bits(shifted) - (C::round_bits - C::offset)};
 }
 
 // Two factors, so that neither 2^128 nor a denormal result needs a case of its own.
@@ -57,6 +57,7 @@ template <class T> HD T exp(T x) {
   typedef exp_constants<typename N::S> C;
   typedef ieee<typename N::S> I;
   const exp_parts<T> e = split_exp(clamp(x, C::low, C::high));
+  if constexpr (N::scales) return N::scaled(e.minus1 + typename N::S(1), e.whole);
   const auto half = e.n >> 1, rest = e.n - half;
   const auto zero = C::offset / 2 - I::bias;
   const T p = e.minus1 + typename N::S(1);

@@ -36,6 +36,7 @@ template <> struct num<float> {
 #endif
   static HD bool any(bool mask) { return mask; }
   static HD float quotient(float a, float b) { return a / b; }
+  static constexpr bool scales = false;
 };
 
 template <> struct num<double> {
@@ -60,6 +61,7 @@ template <> struct num<double> {
 #endif
   static HD bool any(bool mask) { return mask; }
   static HD double quotient(double a, double b) { return a / b; }
+  static constexpr bool scales = false;
 };
 
 // How the bits of an IEEE number are laid out.

@@ -23,7 +23,7 @@ namespace {
 constexpr int kLine = 64;
 // How long a thread that waits stays awake: at first it looks and looks, then it lets others on to its core in between.
 // Long enough for what a step does on one thread between two shared products: to wake a thread takes 5 to 50 us.
-constexpr auto kSpin = std::chrono::microseconds(50), kAwake = std::chrono::microseconds(300);
+constexpr auto kSpin = std::chrono::microseconds(50), kAwake = std::chrono::microseconds(3000);
 
 void relax() {
 #if defined(__SSE2__)

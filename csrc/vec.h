@@ -235,6 +235,12 @@ template <> struct num<VecF> {
   template <class Mask> static HD bool any(Mask mask) { return any_lane((VecU64)mask); }
   static HD VecF root(VecF a) { return rooted(a); }
   static HD VecF quotient(VecF a, VecF b) { return divided(a, b); }
+#if defined(__AVX512F__)
+  static constexpr bool scales = true;  // scaled(a, n) = a 2^n for whole n, in one instruction
+  static HD VecF scaled(VecF a, VecF n) { return (VecF)_mm512_scalef_ps((__m512)a, (__m512)n); }
+#else
+  static constexpr bool scales = false;
+#endif
 };
 template <> struct num<VecD> {
   typedef double S;
@@ -245,6 +251,12 @@ template <> struct num<VecD> {
   template <class Mask> static HD bool any(Mask mask) { return any_lane((VecU64)mask); }
   static HD VecD root(VecD a) { return rooted(a); }
   static HD VecD quotient(VecD a, VecD b) { return divided(a, b); }
+#if defined(__AVX512F__)
+  static constexpr bool scales = true;  // scaled(a, n) = a 2^n for whole n, in one instruction
+  static HD VecD scaled(VecD a, VecD n) { return (VecD)_mm512_scalef_pd((__m512d)a, (__m512d)n); }
+#else
+  static constexpr bool scales = false;
+#endif
 };
 
 }  // namespace gpunet

@@ -61,16 +61,19 @@ def _join_dropouts(graph: Graph, moved: Moved) -> None:
     for node in graph.nodes:
         if node.op is dropout_op:
             draws.setdefault((node.inputs[1:], node.specs[0], *node.settings.items()), []).append(node)
+    scales: dict[Any, Any] = {}  # one for all layers of one rate
     for (inputs, spec, *settings), nodes in draws.items():
         if len(nodes) < 2:
             continue
+        of = inputs[0], spec.dtype
         with _traced(graph, before=nodes[0]):
             rate, step = map(graph.tensor, inputs)
             keep = ops.dropout_keep(rate, step, shape=spec.shape, **dict(settings))
-            scale = ops.cast(1.0 / (1.0 - rate), dtype=spec.dtype)
+            if of not in scales:
+                scales[of] = ops.cast(1.0 / (1.0 - rate), dtype=spec.dtype)
         for node in nodes:
             with _traced(graph, before=node):
-                made = ops.where(keep, graph.tensor(node.inputs[0]) * scale, 0.0)
+                made = ops.where(keep, graph.tensor(node.inputs[0]) * scales[of], 0.0)
             moved[node, 0] = made.node, made.index
             graph.nodes.remove(node)
 

@@ -56,7 +56,8 @@ class Program:
             if stored and state.version is None and state.home is not state.value:
                 state.value = state.home = aligned(state.value)  # written in place from now on
             return state.value
-        return aligned(self.device.upload(np.full(spec.shape, node.settings.get("value", 0), spec.dtype)))
+        constant = self.device.upload(np.full(spec.shape, node.settings.get("value", 0), spec.dtype))
+        return aligned(constant) if spec.shape else constant
 
     def _place_constants(self) -> None:
         """Those that the plan put between other pieces of one vector."""
