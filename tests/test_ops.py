@@ -11,9 +11,9 @@ from cases import CASES, Case
 
 from gpunet import ops
 from gpunet.devices import Device
-from gpunet.devices.cpu import KERNELS
+from gpunet.devices.cpu import CPU, KERNELS
 from gpunet.engine import Composite, Op, Recorder, Spec, Tensor, grad, set_mode, tensor
-from gpunet.errors import ShapeError
+from gpunet.errors import ConfigError, ShapeError
 from gpunet.graph import check_grads
 from gpunet.graph.chains import chain_op
 
@@ -295,3 +295,15 @@ def test_linear_without_activation_between_collapses() -> None:
     np.testing.assert_allclose(
         ops.linear(ops.linear(x, v), w).numpy(), ops.linear(x, ops.matmul(v, w)).numpy(), rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_column_nets_says_what_does_not_fit(native: bool) -> None:
+    device = CPU(native=native)
+    x, slope, start, weight, bias = (tensor(np.zeros(s, np.float32), device=device) for s in ((4, 3), (3, 5), (3, 5), (3, 5, 2), (3, 2)))
+    for given in ((x[:, :2], slope, start, weight, bias), (x[0], slope, start, weight, bias), (x, slope[0], start, weight, bias),
+                  (x, slope, start, weight[0], bias), (x, slope, start, weight, bias[0])):  # fmt: skip
+        with pytest.raises(ShapeError, match="column_nets: x .* takes slope and start"):
+            ops.column_nets(*given, act="cos")
+    with pytest.raises(ConfigError, match="column_nets: no act .*ramp"):
+        ops.column_nets(x, slope, start, weight, bias, act="rampe")

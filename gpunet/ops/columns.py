@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..engine import Spec, Tensor, composite
-from ..errors import ShapeError
+from ..errors import ConfigError, ShapeError, did_you_mean
 from .elementwise import clip, copy, cos, ge, le, neg, sin, where
 from .layout import reshape, swap_last, transpose
 from .linear import linear, linear_dw, matmul
@@ -27,13 +27,16 @@ COLUMN_ACTS = {
 
 
 def _shape(x: Any, slope: Any, start: Any, weight: Any, bias: Any, *, act: str) -> Spec:
-    (k, m), w = slope.shape, weight.shape[-1]
-    if x.shape[1:] != (k,) or start.shape != (k, m) or weight.shape != (k, m, w) or bias.shape != (k, w):
+    if act not in COLUMN_ACTS:
+        raise ConfigError(f"column_nets: no act {act!r}.{did_you_mean(str(act), COLUMN_ACTS)}")
+    k, m, w = slope.shape[:1], slope.shape[1:], weight.shape[2:]
+    fits = len(m) == len(w) == 1 and x.shape[1:] == k and start.shape == k + m and weight.shape == k + m + w
+    if not fits or bias.shape != k + w:
         raise ShapeError(
             f"column_nets: x {x.shape}, slope {slope.shape}, start {start.shape}, weight {weight.shape}, bias {bias.shape}: "
             "x [n, k] takes slope and start [k, m], weight [k, m, w] and bias [k, w]"
         )
-    return Spec((x.shape[0], k * w), x.dtype)
+    return Spec((x.shape[0], k[0] * w[0]), x.dtype)
 
 
 @composite(shape=_shape)
@@ -46,6 +49,7 @@ def column_nets(x: Tensor, slope: Tensor, start: Tensor, weight: Tensor, bias: T
         x: [n, k]. slope, start: [k, m]. weight: [k, m, w]. bias: [k, w]. The result is [n, k * w].
         act: "cos", or "ramp", which is 0 up to 0, 1 from 1 on and straight between.
     """
+    _shape(x, slope, start, weight, bias, act=act)  # where a device has no kernel, this is all that is called
     _, z = _inner(x, slope, start)
     made = linear(COLUMN_ACTS[act].value(z), weight, bias)
     return reshape(copy(transpose(made, axes=(1, 0, 2))), shape=(x.shape[0], -1))
