@@ -46,6 +46,8 @@ HD VecF fused(VecF a, VecF b, VecF c) { return (VecF)_mm512_fmadd_ps((__m512)a, 
 HD VecD fused(VecD a, VecD b, VecD c) { return (VecD)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
 HD VecF rooted(VecF a) { return (VecF)_mm512_sqrt_ps((__m512)a); }
 HD VecD rooted(VecD a) { return (VecD)_mm512_sqrt_pd((__m512d)a); }
+HD VecF scale_by(VecF a, VecF n) { return (VecF)_mm512_scalef_ps((__m512)a, (__m512)n); }  // a 2^n for whole n
+HD VecD scale_by(VecD a, VecD n) { return (VecD)_mm512_scalef_pd((__m512d)a, (__m512d)n); }
 HD VecF load_first(const float* p, int n) { return (VecF)_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p); }
 HD VecD load_first(const double* p, int n) { return (VecD)_mm512_maskz_loadu_pd(__mmask8((1u << n) - 1), p); }
 HD void store_first(float* p, VecF v, int n) { _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v); }
@@ -226,37 +228,23 @@ template <class T> HD void transpose(Vec<T> (&rows)[kLanes<T>]) {
 
 }  // namespace
 
-template <> struct num<VecF> {
-  typedef float S;
-  typedef VecU32 U;
-  static HD VecU32 bits(VecF x) { return (VecU32)x; }
-  static HD VecF from_bits(VecU32 u) { return (VecF)u; }
-  static HD VecF fma(VecF a, VecF b, VecF c) { return fused(a, b, c); }
+template <class V, class Bits, class One> struct num_of_lanes {
+  typedef One S;
+  typedef Bits U;
+  static HD U bits(V x) { return (U)x; }
+  static HD V from_bits(U u) { return (V)u; }
+  static HD V fma(V a, V b, V c) { return fused(a, b, c); }
   template <class Mask> static HD bool any(Mask mask) { return any_lane((VecU64)mask); }
-  static HD VecF root(VecF a) { return rooted(a); }
-  static HD VecF quotient(VecF a, VecF b) { return divided(a, b); }
+  static HD V root(V a) { return rooted(a); }
+  static HD V quotient(V a, V b) { return divided(a, b); }
 #if defined(__AVX512F__)
-  static constexpr bool scales = true;  // scaled(a, n) = a 2^n for whole n, in one instruction
-  static HD VecF scaled(VecF a, VecF n) { return (VecF)_mm512_scalef_ps((__m512)a, (__m512)n); }
+  static constexpr bool scales = true;  // by powers of two, in one instruction
+  static HD V scaled(V a, V n) { return scale_by(a, n); }
 #else
   static constexpr bool scales = false;
 #endif
 };
-template <> struct num<VecD> {
-  typedef double S;
-  typedef VecU64 U;
-  static HD VecU64 bits(VecD x) { return (VecU64)x; }
-  static HD VecD from_bits(VecU64 u) { return (VecD)u; }
-  static HD VecD fma(VecD a, VecD b, VecD c) { return fused(a, b, c); }
-  template <class Mask> static HD bool any(Mask mask) { return any_lane((VecU64)mask); }
-  static HD VecD root(VecD a) { return rooted(a); }
-  static HD VecD quotient(VecD a, VecD b) { return divided(a, b); }
-#if defined(__AVX512F__)
-  static constexpr bool scales = true;  // scaled(a, n) = a 2^n for whole n, in one instruction
-  static HD VecD scaled(VecD a, VecD n) { return (VecD)_mm512_scalef_pd((__m512d)a, (__m512d)n); }
-#else
-  static constexpr bool scales = false;
-#endif
-};
+template <> struct num<VecF> : num_of_lanes<VecF, VecU32, float> {};
+template <> struct num<VecD> : num_of_lanes<VecD, VecU64, double> {};
 
 }  // namespace gpunet
