@@ -128,11 +128,12 @@ class Optimizer(Settings):
                 for g in vectors:
                     mode.trace.watch(g)
             vectors = self._clipped(vectors)
-            factors = {name: self._factor(name) for name in self._tables_wanted()}
+            factors = self._factors()
+            scheduled: dict[int, Tensor] = {}
             t = self.t + 1
             for i, (group, g) in enumerate(zip(self.groups, vectors, strict=True)):
                 states = [group.vector, *(vectors[i] for vectors in self.memory.values())]
-                lr, decay = (self._of_group(group, name, factors) for name in ("lr", "weight_decay"))
+                lr, decay = (self._of_group(group, name, factors, scheduled) for name in ("lr", "weight_decay"))
                 new = self.rule(states[0], g, states[1:], t, lr, decay)
                 for state, value in zip(states, new, strict=True):
                     state.assign(value)
@@ -164,9 +165,16 @@ class Optimizer(Settings):
             raise ConfigError(f"{type(self).__name__}: a schedule needs the number of steps. Call start(total_steps)")
         return wanted
 
-    def _factor(self, name: str) -> Tensor:
-        table = self._tables[name]
-        return ops.gather(table, ops.minimum(self.t - self.begun, table.size - 1))
+    def _factors(self) -> dict[str, Tensor]:
+        """What the schedules multiply settings by in the next step; tables of one length are read at one place."""
+        places: dict[int, Tensor] = {}
+        found = {}
+        for name in self._tables_wanted():
+            table = self._tables[name]
+            if table.size not in places:
+                places[table.size] = ops.minimum(self.t - self.begun, table.size - 1)
+            found[name] = ops.gather(table, places[table.size])
+        return found
 
     @property
     def rate(self) -> float:
@@ -174,12 +182,15 @@ class Optimizer(Settings):
         if "lr" not in self._tables:
             return float(self.lr)
         with no_grad():
-            return float(self.lr) * self._factor("lr").item()
+            return float(self.lr) * self._factors()["lr"].item()
 
-    def _of_group(self, group: Group, name: str, factors: Mapping[str, Tensor]) -> Tensor:
+    def _of_group(self, group: Group, name: str, factors: Mapping[str, Tensor], scheduled: dict[int, Tensor]) -> Tensor:
+        """A setting as this group has it; what groups have in common is multiplied by its factor once, and kept."""
         value = group.scalars.get(name, self.scalars[name])
         if name in factors:
-            value = value * factors[name]
+            if id(value) not in scheduled:
+                scheduled[id(value)] = value * factors[name]
+            value = scheduled[id(value)]
         return value * group.scalars["lr_factor"] if name == "lr" and "lr_factor" in group.scalars else value
 
     def step(self) -> None:
