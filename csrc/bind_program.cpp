@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <tuple>
 
 #include "bind.h"
 
@@ -79,6 +80,24 @@ bool unchanged(const py::tuple& facts) {
     if (attribute(parts[0], parts[1]).ptr() != parts[2]) return false;
   }
   return true;
+}
+
+// (output, input, whether one lies exactly over the other), by number, of those whose ranges of addresses meet.
+using Meeting = std::tuple<std::size_t, std::size_t, bool>;
+std::vector<Meeting> meeting(const std::vector<py::object>& outs, const std::vector<py::object>& ins) {
+  std::vector<Meeting> found;
+  const std::vector<Array> from(ins.begin(), ins.end());
+  for (std::size_t i = 0; i < outs.size(); ++i) {
+    const Array out(outs[i]);
+    for (std::size_t k = 0; k < from.size(); ++k) {
+      const Array& in = from[k];
+      const auto mine = out.extent(), its = in.extent();
+      if (mine.second <= its.first || its.second <= mine.first) continue;
+      const bool same = in.data == out.data && std::equal(in.strides, in.strides + in.rank, out.strides, out.strides + out.rank);
+      found.emplace_back(i, k, same);
+    }
+  }
+  return found;
 }
 
 // The two in one, for what is too small to be shared out.
@@ -200,6 +219,7 @@ void bind_program(py::module_& m) {
            "Arguments in, one step, results out: (steps done, fresh arrays ...). None, and nothing done, where an argument "
            "does not fit or a fact (thing, attribute's name, the object it was) does not hold any more.")
       .def_static("unchanged", &unchanged, arg("facts"), "Whether all of such facts still hold.")
+      .def_static("meeting", &meeting, arg("outs"), arg("ins"), "(output, input, whether their addresses and strides are equal) of those whose ranges of addresses meet.")
       .def("profile", &Recorder::profile, arg("steps"), "Run so many steps; the mean seconds of each instruction.")
       .def_property_readonly("done", &Recorder::done, "Whole steps of the last run.")
       .def("__len__", &Recorder::size);

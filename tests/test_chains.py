@@ -367,14 +367,15 @@ def test_random_programs_keep_their_bits(steps: list[tuple[bool, int, int, int, 
         keeps_its_bits(*random_program(steps, seed))
 
 
-def keeps_its_bits(f: Callable[..., Any], state: Tensor) -> None:
-    start = state.numpy().copy()
+def keeps_its_bits(f: Callable[..., Any], states: list[Tensor]) -> None:
+    start = [state.numpy().copy() for state in states]
     plain = Program(unchained(f), CPU_DEVICE)
-    want = [t.numpy().copy() for _ in range(2) for t in plain()] + [state.numpy().copy()]
+    want = [t.numpy().copy() for _ in range(2) for t in plain()] + [state.numpy().copy() for state in states]
     for executor in ("native", "python"):
-        state.assign(tensor(start))
+        for state, value in zip(states, start, strict=True):
+            state.assign(tensor(value))
         run = compile(f, executor=executor)
-        got = [t.numpy().copy() for _ in range(2) for t in run()] + [state.numpy().copy()]
+        got = [t.numpy().copy() for _ in range(2) for t in run()] + [state.numpy().copy() for state in states]
         for a, b in zip(got, want, strict=True):
             np.testing.assert_array_equal(a, b)
 

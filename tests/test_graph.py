@@ -328,6 +328,38 @@ def test_the_arena_is_near_its_bound_and_running_makes_no_arrays() -> None:
     assert places == [array.__array_interface__["data"][0] for call in program.calls for array in call.outs]
 
 
+OLD_VALUES: dict[str, Any] = {  # what a step does with old values of its states a and b; the last item is its result
+    "a follows b": lambda a, b: (a.assign(b), b.assign(b + 1.0)),
+    "b goes first": lambda a, b: (old := b.detach(), b.assign(b + 1.0), a.assign(old)),
+    "a swap": lambda a, b: (old := a.detach(), a.assign(b.detach()), b.assign(old)),
+    "through a view": lambda a, b: (old := b.reshape(shape=(-1,)), b.assign(b + 1.0), a.assign(old.reshape(shape=b.shape))),
+    "transposed into itself": lambda a, b: (a.assign(a.mT), b.assign(a + b)),
+    "returned": lambda a, b: (old := b.detach(), b.assign(b * 2.0), old),
+    "returned from a swap": lambda a, b: (old := a.detach(), a.assign(b), b.assign(old), old),
+    "returned as a view": lambda a, b: (old := b.mT, b.assign(b * 2.0), a.assign(old), old),
+}
+
+
+@pytest.mark.parametrize("executor", ["native", "python"])
+@pytest.mark.parametrize("n", [2, 40])
+@pytest.mark.parametrize("step", OLD_VALUES)
+def test_an_old_value_is_read_before_it_is_written_over(step: str, n: int, executor: str) -> None:
+    if executor == "native" and device("cpu").native is None:
+        pytest.skip("the C++ kernels are not built")
+    seen = []
+    for compiled in (False, True):
+        a, b = (tensor(np.arange(n * n).reshape(n, n) + float(k)) for k in range(2))
+
+        def f(a: Tensor = a, b: Tensor = b) -> Tensor | None:
+            return OLD_VALUES[step](a, b)[-1]
+
+        run = compile(f, executor=executor) if compiled else f
+        outs = [None if made is None else made.numpy().copy() for made in [run() for _ in range(3)]]
+        seen.append([*outs, a.numpy(), b.numpy()])
+    for want, got in zip(*seen, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 PLANTED = {
     "a lifetime cut short": ("_lifetimes", lambda self: [setattr(s, "last", s.first) for s in self.stores.values() if s.array is None]),
     "a state overwritten early": ("_read_after", None),
@@ -389,26 +421,31 @@ STEPS = st.lists(
 )
 
 
-def random_program(steps: list[tuple[bool, int, int, int, int]], seed: int) -> tuple[Any, Tensor]:
-    """A function with first and second gradients and a state it changes; and that state."""
+def random_program(steps: list[tuple[bool, int, int, int, int]], seed: int) -> tuple[Any, list[Tensor]]:
+    """A function with first and second gradients and two states it changes, one of which may follow the other; and these."""
     r = np.random.default_rng(seed)
     inputs = [tensor(r.uniform(-1, 1, (4, 4)), requires_grad=True) for _ in range(3)]
-    state = tensor(r.uniform(-1, 1, (4, 4)))
+    state, follower = (tensor(r.uniform(-1, 1, (4, 4))) for _ in range(2))
 
     def f() -> tuple[Tensor, ...]:
-        pool = [*inputs, state]
+        pool = [*inputs, state, follower]
         for two, i, j, k, c in steps:
             a, b = pool[i % len(pool)], pool[j % len(pool)]
             pool.append(ops.tanh(TWO[k % len(TWO)](a, b) if two else ONE[k % len(ONE)](a)))
             if c == 0:
                 state.assign(pool[-1].detach())
                 pool.append(state.detach())
+            elif c == 1:
+                old = state.detach()
+                if two:
+                    state.assign(follower.detach())
+                follower.assign(old)
         loss = ops.mean(ops.square(pool[-1])) + ops.sum(pool[-3] * pool[-2]) + sum(0.1 * ops.sum(x) for x in inputs)
         first = grad(loss, inputs, create_graph=True)
         second = grad(ops.sum(loss) + sum(ops.sum(ops.square(g)) for g in first), inputs)
-        return loss, *first, *second
+        return loss, *first, *second, follower.detach(), pool[3]
 
-    return f, state
+    return f, [state, follower]
 
 
 @settings(max_examples=60, deadline=None)
@@ -416,12 +453,13 @@ def random_program(steps: list[tuple[bool, int, int, int, int]], seed: int) -> t
 def test_random_programs_agree_second_order_and_states_included(
     steps: list[tuple[bool, int, int, int, int]], seed: int
 ) -> None:
-    f, state = random_program(steps, seed)
-    start = state.numpy().copy()
-    want = [t.numpy().copy() for _ in range(2) for t in f()] + [state.numpy().copy()]
-    state.assign(tensor(start))
+    f, states = random_program(steps, seed)
+    start = [state.numpy().copy() for state in states]
+    want = [t.numpy().copy() for _ in range(2) for t in f()] + [state.numpy().copy() for state in states]
+    for state, value in zip(states, start, strict=True):
+        state.assign(tensor(value))
     run = compile(f)
-    got = [t.numpy().copy() for _ in range(2) for t in run()] + [state.numpy().copy()]
+    got = [t.numpy().copy() for _ in range(2) for t in run()] + [state.numpy().copy() for state in states]
     assert not run.eagerly
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)

@@ -445,9 +445,9 @@ def test_random_programs_have_the_bits_of_the_python_executor(
 
 
 def run_twice(steps: list[tuple[bool, int, int, int, int]], seed: int, executor: str) -> list[Array]:
-    f, state = random_program(steps, seed)
+    f, states = random_program(steps, seed)
     run = compile(f, executor=executor)
-    return [t.numpy() for _ in range(2) for t in run()] + [state.numpy()]
+    return [t.numpy() for _ in range(2) for t in run()] + [state.numpy() for state in states]
 
 
 def test_the_executor_can_be_chosen() -> None:

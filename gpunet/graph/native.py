@@ -11,7 +11,7 @@ import numpy as np
 from ..devices import Device
 from ..engine import Tensor
 from ..engine.op import plain_copies
-from .program import Call, Program, as_found, finite
+from .program import Call, Meeting, Program, as_found, finite
 from .trace import STATES, Graph
 
 
@@ -83,6 +83,10 @@ class NativeProgram(Program):
         """Run so many steps; each instruction and its mean seconds."""
         self.adopt()
         return list(zip(self.labels, self.native.profile(steps), strict=True))
+
+    def _meeting(self, outs: tuple[Any, ...], ins: tuple[Any, ...]) -> list[Meeting]:
+        found: list[Meeting] = self.native.meeting(outs, ins)
+        return found
 
     def _add(self, call: Call) -> None:
         op = call.node.op

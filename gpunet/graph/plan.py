@@ -78,8 +78,9 @@ class Plan:
                 self.stores[node, i].need(t, t)  # an output that nobody reads is written too
             for edge in node.inputs:
                 self._of(edge).need(t, t)
-        for edge in self.graph.outs:
-            self._of(edge).need(0 if self._of(edge).array is not None else t, math.inf)
+        old = [edge for _, edge in self.graph.stores if self._of(edge).array is not None]  # of another state, say
+        for edge in self.graph.outs + old:
+            self._of(edge).last = math.inf
 
     def _of(self, edge: Edge | None) -> Store:
         assert edge is not None
@@ -87,13 +88,12 @@ class Plan:
 
     def _states_in_place(self) -> None:
         """A state's new value is written straight over the old one if nobody reads the old one any more."""
-        taken: set[int] = set()
+        there = self._stores_where()
         watch = max((self.when.get(node, -1) for node, _ in self.graph.watched), default=-1)
         for leaf, (node, i) in self.graph.stores:
-            store, old = self.stores[node, i], self.leaves[leaf]
+            store, old = self.stores[node, i], there[leaf]
             late = (
                 not store.free
-                or id(store) in taken
                 or node.op is None
                 or node.op.view
                 or self.when[node] <= watch
@@ -103,21 +103,30 @@ class Plan:
                 self.late.append((leaf, (node, i)))
                 store.need(store.first, math.inf)
             else:
-                store.array = old
-                taken.add(id(store))
+                store.array = self.leaves[leaf]
+                old.append(store)
 
-    def _read_after(self, node: Node, i: int, leaf: Node, old: Any) -> bool:
+    def _stores_where(self) -> dict[Node, list[Store]]:
+        """For each leaf the stores of all that shares memory with it, as a parameter and its group's vector do."""
+        spans = sorted((address(a), a.nbytes, k) for k, a in enumerate(self.leaves.values()))
+        leaves, there = list(self.leaves), {}
+        run: list[Store] = []
+        end = -1
+        for start, nbytes, k in spans:
+            if start >= end:
+                run = []
+            run.append(self.stores[leaves[k], 0])
+            there[leaves[k]] = run
+            end = max(end, start + nbytes)
+        return there
+
+    def _read_after(self, node: Node, i: int, leaf: Node, old: list[Store]) -> bool:
+        """Whether what is there is read after the node, or by the node itself but for an input that it may overwrite."""
         at = self.when[node]
-        for reader in self.graph.nodes[at:]:
-            for edge in reader.inputs:
-                array = self._of(edge).array
-                if array is not None and np.may_share_memory(array, old):
-                    own = reader is node and edge == (leaf, 0) and in_place(node, i, edge)
-                    if not own:
-                        return True
-        return any(
-            self._of(e).array is not None and np.may_share_memory(self._of(e).array, old) for e in self.graph.outs
-        )
+        if any(store.last > at for store in old):
+            return True
+        mine = [edge for edge in node.inputs if self._of(edge) in old]
+        return not all(edge == (leaf, 0) and in_place(node, i, edge) for edge in mine)
 
     def _pieces_in_place(self) -> None:
         """What is packed into one vector is made where it belongs; constants among it are written there once."""

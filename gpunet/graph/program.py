@@ -25,13 +25,17 @@ class Call(NamedTuple):
     ins: tuple[Any, ...]
 
 
+Meeting = tuple[int, int, bool]  # an output and an input that may share an element, whether addresses and strides are equal
+
+
 class Program:
     """The base executor: Python walks the calls. Nothing is allocated while it runs, but by ops without a kernel."""
 
     def __init__(self, graph: Graph, device: Device) -> None:
         self.graph, self.device = graph, device
         self._runs: list[Callable[[], Any]] = []
-        leaves = {node: self._leaf(node) for node in _leaves(graph)}
+        stored = {leaf for leaf, _ in graph.stores}
+        leaves = {node: self._leaf(node, node in stored) for node in _leaves(graph)}
         self.plan = Plan(graph, leaves)
         self.arena = device.upload(aligned_zeros(self.plan.arena_bytes))
         self.arrays: dict[Edge, Any] = {(node, 0): array for node, array in leaves.items()}
@@ -43,16 +47,13 @@ class Program:
             if call.node in watched:
                 for out in call.outs:
                     self._watch(out)
-        for leaf, edge in self._staged():
-            self._copy(leaves[leaf], self.arrays[edge])
-        self.outs = [self.arrays[edge] for edge in graph.outs]
+        self.outs = self._finish()
         self._states = [(state, leaves[leaf]) for leaf, state in graph.held.items() if leaf in leaves]
         self._versions = [v for leaf, _ in graph.stores if (v := graph.held[leaf].version) is not None]
 
-    def _leaf(self, node: Node) -> Any:
+    def _leaf(self, node: Node, stored: bool) -> Any:
         spec, state = node.specs[0], self.graph.held.get(node)
         if state is not None:
-            stored = any(leaf is node for leaf, _ in self.graph.stores)
             if stored and state.version is None and state.home is not state.value:
                 state.value = state.home = aligned(state.value)  # written in place from now on
             return state.value
@@ -94,32 +95,38 @@ class Program:
 
     def _assert_apart(self, node: Node, outs: tuple[Any, ...], ins: tuple[Any, ...]) -> None:
         """No call writes over what it reads, unless it promised that it may and addresses and strides are equal."""
-        for edge, a in zip(node.inputs, ins, strict=True):
-            for i, out in enumerate(outs):
-                if not overlaps(a, out) or not a.size:
-                    continue
-                same = address(a) == address(out) and a.strides == out.strides
-                if not (same and (node.op is ops.pack or in_place(node, i, edge))) and not (
-                    node.op is ops.pack and _inside(a, out)
-                ):
-                    raise GraphError(
-                        f"plan: {node} would write over what it reads (output {i}); this is a bug in gpunet, please report it"
-                    )
+        for i, k, same in self._meeting(outs, ins):
+            promised = _inside(ins[k], outs[i]) if node.op is ops.pack else same and in_place(node, i, node.inputs[k])
+            if not promised and overlaps(ins[k], outs[i]):
+                raise GraphError(
+                    f"plan: {node} would write over what it reads (output {i}); this is a bug in gpunet, please report it"
+                )
 
-    def _staged(self) -> list[tuple[Node, Edge]]:
-        """States' new values that are other states' old ones (a swap) are copied aside first."""
-        late, staged = self.plan.late, []
-        for leaf, edge in late:
-            source = self.arrays[edge]
-            if any(other is not leaf and np.may_share_memory(source, self.plan.leaves[other]) for other, _ in late):
-                aside = np.empty_like(source)
-                self._copy(aside, source)
-                key = (Node(specs=edge[0].specs), edge[1])
-                self.arrays[key] = aside
-                staged.append((leaf, key))
-            else:
-                staged.append((leaf, edge))
-        return staged
+    def _meeting(self, outs: tuple[Any, ...], ins: tuple[Any, ...]) -> list[Meeting]:
+        return [
+            (i, k, address(a) == address(out) and a.strides == out.strides)
+            for i, out in enumerate(outs) for k, a in enumerate(ins) if np.may_share_memory(a, out)
+        ]
+
+    def _finish(self) -> list[Any]:
+        """After the last call: states get the new values that could not be written straight over the old ones.
+
+        Old values that are read after that, as results or by a state that swaps with another, are copied aside before.
+        """
+        late = self.plan.late
+        written = [self.plan.leaves[leaf] for leaf, _ in late]
+        outs, new = ([self._aside(edge, written) for edge in edges] for edges in (self.graph.outs, [e for _, e in late]))
+        for leaf, value in zip(written, new, strict=True):
+            self._copy(leaf, value)
+        return outs
+
+    def _aside(self, edge: Edge, written: list[Any]) -> Any:
+        array = self.arrays[edge]
+        if not any(np.may_share_memory(array, other) for other in written):
+            return array
+        aside = np.empty_like(array)
+        self._copy(aside, array)
+        return aside
 
     def holds(self) -> bool:
         """Whether all that the function looked at as it was traced is as it was; values do not count."""

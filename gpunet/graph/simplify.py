@@ -42,7 +42,7 @@ def merge(graph: Graph) -> None:
         if folded is not None:
             moved[node, 0] = folded
             continue
-        key = node.op, node.inputs, repr(sorted(node.settings.items(), key=lambda item: item[0]))
+        key = node.op, node.inputs, repr(sorted(node.settings.items())) if node.settings else ""
         first = seen.setdefault(key, node)
         if first is node:
             kept.append(node)
