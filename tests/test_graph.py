@@ -328,6 +328,12 @@ def test_the_arena_is_near_its_bound_and_running_makes_no_arrays() -> None:
     assert places == [array.__array_interface__["data"][0] for call in program.calls for array in call.outs]
 
 
+def test_minus_zero_is_a_constant_of_its_own() -> None:
+    x = tensor(np.array([1.0, -1.0]))
+    f = lambda x: ops.where(ops.gt(x, 0.0), x * 0.0, -0.0) + -0.0  # noqa: E731
+    np.testing.assert_array_equal(np.signbit(compile(f)(x).numpy()), np.signbit(f(x).numpy()))
+
+
 OLD_VALUES: dict[str, Any] = {  # what a step does with old values of its states a and b; the last item is its result
     "a follows b": lambda a, b: (a.assign(b), b.assign(b + 1.0)),
     "b goes first": lambda a, b: (old := b.detach(), b.assign(b + 1.0), a.assign(old)),

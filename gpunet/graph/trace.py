@@ -40,7 +40,7 @@ class Graph(Recorder):
         self.device: Device | None = None
         self._on_grad = on_grad
         self._leaves: dict[int, Node] = {}
-        self._constants: dict[tuple[float, np.dtype[Any]], Node] = {}
+        self._constants: dict[tuple[str, np.dtype[Any]], Node] = {}
         self._moved: dict[int, tuple[Tensor, Node, tuple[Any, Node | None, int]]] = {}
 
     # ------------------------------------------------------------------ while the function runs
@@ -59,7 +59,7 @@ class Graph(Recorder):
         return leaf, 0
 
     def constant(self, value: float | bool, dtype: np.dtype[Any]) -> Node:
-        key = (value, dtype)
+        key = (repr(value), dtype)  # 0.0 == -0.0, which divide differently
         if key not in self._constants:
             self._constants[key] = super().constant(value, dtype)
         return self._constants[key]
