@@ -38,6 +38,7 @@ MISSING = frozenset((
 # float() takes more than numbers are here (1_000, nan, digits of other scripts); none of it is spelt so.
 _LETTERS_OF_NUMBERS = re.compile(r"[0-9+\-.eEiInNfFtTyY]*")
 _TAKEN = "numbers, text, booleans and dates are taken"
+_BLANKS = ("NoneType", "NAType", "NaTType")  # the last two are pandas' own, which need not be installed
 _SCALARS = (str, numbers.Number, decimal.Decimal, np.generic, datetime.date, datetime.time, datetime.timedelta)
 
 
@@ -115,10 +116,15 @@ class Column:
 
     @classmethod
     def _from_objects(cls, name: str, cells: list[Any]) -> Column:
+        kinds = dict.fromkeys(map(type, cells))
+        for kind in kinds:
+            if kind.__name__ not in _BLANKS and (not issubclass(kind, _SCALARS) or issubclass(kind, (complex, bytes))):
+                raise DataError(f'column "{name}" holds {kind.__name__}; {_TAKEN}')
+        if kinds.keys() <= {str, float, type(None)}:  # mostly: text, and what stands where there is none
+            texts = ["" if cell is None or cell != cell else cell for cell in cells]
+            if set(map(type, texts)) <= {str}:
+                return cls.from_strings(name, texts)
         cells = [None if _is_missing(cell) else cell for cell in cells]
-        for cell in cells:
-            if cell is not None and (not isinstance(cell, _SCALARS) or isinstance(cell, (complex, bytes))):
-                raise DataError(f'column "{name}" holds {type(cell).__name__}; {_TAKEN}')
         if all(cell is None or _is_number(cell) for cell in cells):
             return cls(name, "numeric", np.array([math.nan if c is None else _float(c) for c in cells], np.float64))
         return cls.from_strings(name, ["" if cell is None else str(cell) for cell in cells])
@@ -153,7 +159,7 @@ def _object_array(name: str, values: Any) -> npt.NDArray[Any]:
 def _is_missing(cell: Any) -> bool:
     if isinstance(cell, (float, np.floating)):
         return math.isnan(cell)
-    return cell is None or type(cell).__name__ in ("NAType", "NaTType")  # pandas' own, which need not be installed
+    return type(cell).__name__ in _BLANKS
 
 
 def _is_number(cell: Any) -> bool:

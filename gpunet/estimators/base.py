@@ -107,7 +107,8 @@ class MLP(BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any, eval_set: Any) -> Any:
         asked = settings(self)
         going_on = self.warm_start and hasattr(self, "model_")
-        rows = self._rows(X, y, sample_weight, keep=going_on)
+        given = X if going_on else read_x(X, type(self).__name__)
+        rows = self._rows(given, y, sample_weight, keep=going_on)
         target = self.model_.target if going_on else self._target(rows.y)
         codes = self._codes(target, rows.y)
         if self.shuffle:
@@ -118,7 +119,7 @@ class MLP(BaseEstimator):
         held_out = None if eval_set is None else self._eval_rows(eval_set)
         found = self._folds(rows, codes if target.task == "classification" else None, asked, seed, held_out)
         if not going_on:
-            self._learn_columns(X, rows, found, target, asked)
+            self._learn_columns(names_of(X), given, rows, found, target, asked)
             self._trainers = [self._trainer(asked, seed + i) for i in range(len(found) * asked.members)]
         elif len(self._live()) != len(found) * asked.members:
             raise ConfigError(
@@ -138,12 +139,13 @@ class MLP(BaseEstimator):
         first = not hasattr(self, "model_")
         if first and (self.cv is not None or asked.members > 1):
             raise ConfigError("partial_fit begins with one net, for the rows it gets: leave cv and n_ensemble out")
-        rows = self._rows(X, y, sample_weight, keep=not first)
+        given = read_x(X, type(self).__name__) if first else X
+        rows = self._rows(given, y, sample_weight, keep=not first)
         made = target(rows.y) if first else self.target_
         rows = self._balanced(rows, made, self._codes(made, rows.y))
         every: Fold = np.arange(len(rows)), None
         if first:
-            self._learn_columns(X, rows, [every], made, asked)
+            self._learn_columns(names_of(X), given, rows, [every], made, asked)
             asked.optimizer["schedule"] = "constant"  # how long it will go on is not known
             self._trainers = [self._trainer(asked, self._seed())]
         for trainer in self._live():
@@ -203,7 +205,9 @@ class MLP(BaseEstimator):
                 return several(parts, rows.source, seed, strata)[:count]
         return [one(len(rows), asked.validation, seed, strata)]
 
-    def _learn_columns(self, X: Any, rows: Rows, folds: list[Fold], target: Target, asked: Settings) -> None:
+    def _learn_columns(
+        self, names: list[str] | None, given: Any, rows: Rows, folds: list[Fold], target: Target, asked: Settings
+    ) -> None:
         """The encoder and the target, of training rows; of all rows where each trains some member."""
         training = folds[0][0] if len(folds) == 1 else np.arange(len(rows))
         if target.task == "regression":
@@ -212,8 +216,6 @@ class MLP(BaseEstimator):
             encoder: Any = SparseEncoder.fit(rows.x, rows=training)
         else:
             encoder = asked.preset.encode(rows.x, training, _plain(target))
-        names = names_of(X)
-        given = read_x(X, type(self).__name__)
         self.n_features_in_ = columns_of(given)
         self._names = given.names if isinstance(given, Table) else None
         if names is not None:

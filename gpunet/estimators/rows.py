@@ -60,7 +60,7 @@ def read_x(x: Any, owner: str) -> Any:
     Raises:
         DataError, ShapeError: no rows, no columns, one dimension, complex numbers, cells that are no values.
     """
-    if isinstance(x, Table):
+    if isinstance(x, (Table, Csr)):
         return x
     if hasattr(x, "tocsr"):
         return _sparse(x, owner)
