@@ -3,28 +3,11 @@
 // vectors.
 #pragma once
 
+#include "column_acts.h"
 #include "loops.h"
 
 namespace gpunet {
 namespace {
-
-template <class T> struct ValueSlope { Vec<T> value, slope; };
-
-struct Cosine {
-  template <class T> static HD Vec<T> value(Vec<T> z) { return cos(z); }
-  template <class T> static HD ValueSlope<T> both(Vec<T> z) {
-    const Wave<Vec<T>> w = wave(z);
-    return {w.cosine, -w.sine};
-  }
-};
-
-struct Ramp {  // the bounds count as inside, as in clip
-  template <class T> static HD Vec<T> value(Vec<T> z) { return clamp(z, T(0), T(1)); }
-  template <class T> static HD ValueSlope<T> both(Vec<T> z) {
-    const Vec<T> one = all<Vec<T>>(T(1)), inside = z <= one ? one : Vec<T>{};
-    return {value<T>(z), z >= Vec<T>{} ? inside : Vec<T>{}};
-  }
-};
 
 constexpr long kSomeRows = 256, kSomeMade = 64;  // rows of the table, and results for each, that are in hand
 template <class T> constexpr long kInHand = kSomeRows * kSomeMade;
@@ -55,7 +38,7 @@ template <class T, class Act> void column_nets(const ColumnNets<T>& c, Part part
         const Vec<T> slope = all<Vec<T>>(c.slope[i]), start = all<Vec<T>>(c.start[i]);
         const T* weight = c.weight + i * w;
         for (long r = 0; r < n; r += L) {
-          const Vec<T> f = Act::template value<T>(fma(load(x + r), slope, start));
+          const Vec<T> f = Act::value(fma(load(x + r), slope, start));
           for (long q = 0; q < w; ++q) {
             T* const to = out + q * kSomeRows + r;
             store(to, fma(f, all<Vec<T>>(weight[q]), load(to)));
@@ -78,7 +61,7 @@ template <class T, class Act> void add_up(const ColumnNetsVjp<T>& c, long column
     Vec<T> of_slope = load(to + w * L), of_start = load(to + (w + 1) * L);
     for (long r = 0; r < n; r += L) {
       const Vec<T> at = load(x + r);
-      const ValueSlope<T> f = Act::template both<T>(fma(at, slope, start));
+      const ValueSlope<Vec<T>> f = Act::both(fma(at, slope, start));
       Vec<T> d{};
       for (long q = 0; q < w; ++q) {
         const Vec<T> up = load(g + q * kSomeRows + r);

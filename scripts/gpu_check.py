@@ -194,6 +194,7 @@ def exercise(device: Device) -> None:
     ops.one_hot(tensor(classes, device=device), n=5)
     stack = [tensor(random.normal(size=s), device=device, requires_grad=True) for s in ((3, 7, 5), (3, 5, 9), (3, 9))]
     ops.sum(ops.linear(*stack, act="tanh")).backward()
+    ops.copy(ops.transpose(stack[0], axes=(1, 0, 2)))
     ops.sum(ops.softmax_cross_entropy(a, tensor(classes[:7], device=device))).backward()
     ops.sum(ops.concat([picked, ops.log(1.0 + ops.exp(picked))], axis=1)).backward()
     device.synchronize()

@@ -398,7 +398,8 @@ row("layer_norm_dw", ops.layer_norm_dw, lambda g, x, m, r: _normalized_vjp(g, x,
                   (((5, 3), (5, 3), (5, 1), (5, 1)), ((0, 3), (0, 3), (0, 1), (0, 1)), ((1100, 85), (1100, 85), (1100, 1), (1100, 1)),
                    ((2, 4, 9), (2, 4, 9), (2, 4, 1), (2, 4, 1))), tolerance=20)
 NETS = (((5, 3), (3, 4), (3, 4), (3, 4, 2), (3, 2)), ((1, 1), (1, 1), (1, 1), (1, 1, 1), (1, 1)),
-        ((300, 25), (25, 16), (25, 16), (25, 16, 3), (25, 3)), ((17, 2), (2, 3), (2, 3), (2, 3, 70), (2, 70)))
+        ((300, 3), (3, 5), (3, 5), (3, 5, 3), (3, 3)), ((9, 25), (25, 2), (25, 2), (25, 2, 3), (25, 3)),
+        ((7, 2), (2, 3), (2, 3), (2, 3, 70), (2, 70)))
 for act, drawn in (("cos", "real real real"), ("ramp", "offgrid grid between")):
     row("column_nets", lambda *xs, act=act: ops.column_nets(*xs, act=act), lambda *xs, act=act: _columns(*xs, act),
                        f"{drawn} real real", NETS, tolerance=20, note=act)

@@ -31,7 +31,7 @@ SOURCES = sorted(CSRC.glob("*.cu"))
 CUPY_FLAGS = ["-ftz=true", "--device-as-default-execution-space", "-Xptxas=-v"]  # besides the launcher's
 MOST_REGISTERS = 128  # of a thread: two blocks of 256 on a multiprocessor of 65,536
 MORE_REGISTERS = {"products.cu": 136}  # NVRTC 13.0 takes 130 for sm_100; held to 128, NVRTC 13.5 spills 4 bytes there
-MORE_REGISTERS_FOR_SEVERAL = {"products.cu": 168}  # one block on a multiprocessor, where two would spill
+MORE_REGISTERS_FOR_SEVERAL = {"products.cu": 168, "columns.cu": 170}  # one block on a multiprocessor, where two would spill
 
 each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
 each_arch = pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
@@ -133,7 +133,8 @@ def assert_no_local_memory(report: str, kernels: int, apart: str = "$^") -> None
 def far_angles(names: list[str]) -> str:
     """sin and cos: for angles beyond 2^17 or so CUDA's own are called, which keep a table on the stack."""
     unary = list(dict.fromkeys(re.findall(r"Unary::(\w+)", " ".join(names))))
-    return "|".join(f"UnaryE{i}E" for i, name in enumerate(unary) if name in ("sin", "cos")) or "$^"
+    far = [f"UnaryE{i}E" for i, name in enumerate(unary) if name in ("sin", "cos")]
+    return "|".join([*far, "6CosineE"])
 
 
 def most_registers(report: str) -> int:

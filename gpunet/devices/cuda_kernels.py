@@ -434,6 +434,40 @@ def layer_norm_dw(cuda: CUDA, dgamma: Any, dbeta: Any, g: Any, x: Any, mean: Any
     return None
 
 
+# ---------------------------------------------------------------- nets of single columns
+
+
+def _columns(name: str, act: str, x: Any, weight: Any, *others: Any) -> tuple[str, list[Any]] | None:
+    """The kernel and its sizes, or None where it does not take them."""
+    if act not in COLUMN_ACTS or not is_float(x, weight, *others) or not x.size or not weight.size:
+        return None
+    return f"{name}<gpunet::{COLUMN_ACTS[act]}, {c_name(x)}>", [np.int64(len(x)), *map(np.int32, weight.shape)]
+
+
+def column_nets(cuda: CUDA, out: Any, x: Any, slope: Any, start: Any, weight: Any, bias: Any, *, act: str) -> Any:
+    kernel = _columns("column_nets", act, x, weight, out, slope, start, bias)
+    if kernel is None:
+        return NotImplemented
+    name, sizes = kernel
+    warps = -(-len(x) // WARP) * len(weight)
+    _by_warps(cuda, "columns", name, warps, out, x, slope, start, weight, bias, *sizes)
+    return None
+
+
+def column_nets_vjp(
+    cuda: CUDA, dslope: Any, dstart: Any, dweight: Any, dbias: Any, g: Any, x: Any, slope: Any, start: Any, weight: Any, *, act: str
+) -> Any:
+    kernel = _columns("column_nets_vjp", act, x, weight, dslope, dstart, dweight, dbias, g, slope, start)
+    if kernel is None:
+        return NotImplemented
+    name, sizes = kernel
+    block = min(-(-len(x) // WARP) * WARP, THREADS)
+    cuda.launcher.launch(
+        "columns", name, (slope.size,), (block,), dslope, dstart, dweight, dbias, g, x, slope, start, weight, *sizes
+    )
+    return None
+
+
 # ---------------------------------------------------------------- rows
 
 
@@ -652,6 +686,7 @@ UNARY = ("neg", "abs", "sign", "square", "sqrt", "exp", "log", "erf", "sin", "co
 BINARY = ("add", "sub", "mul", "maximum", "minimum", "div", "mod", "pow")
 FLOATS_ONLY = ("div", "mod", "pow")
 COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
+COLUMN_ACTS = {"cos": "Cosine", "ramp": "Ramp"}
 
 # fmt: off
 KERNELS: dict[str, Callable[..., Any]] = {
@@ -666,6 +701,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "softmax_cross_entropy": softmax_cross_entropy, "softmax_cross_entropy_vjp": softmax_cross_entropy_vjp,
     "softmax_cross_entropy_both": softmax_cross_entropy_both,
     "layer_norm": layer_norm, "layer_norm_dx": layer_norm_dx, "layer_norm_dw": layer_norm_dw,
+    "column_nets": column_nets, "column_nets_vjp": column_nets_vjp,
     "gather": gather, "gather_two": gather_two, "slice_rows": slice_rows, "pick": pick, "one_hot": one_hot,
     "scatter_add": scatter_add, "copy": copy, "pack": pack, "concat": concat, "dropout": dropout, "argmax": argmax,
     "pad": pad, "unslice": unslice,

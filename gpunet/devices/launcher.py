@@ -16,7 +16,7 @@ WARP = 32
 THREADS = 256  # of a block, where nothing else is said
 MOST_BLOCKS = 4096  # of a flat launch: each thread then goes on, a whole grid further
 OPTIONS = ("--std=c++17",)
-FORMULAS = ("elementwise", "activations", "chain_")
+FORMULAS = ("elementwise", "activations", "columns", "chain_")
 GO, BEYOND, INDEX, DONE = range(4)  # of Control, in csrc/device.h
 
 
