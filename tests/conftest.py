@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +26,17 @@ settings.load_profile("gpunet")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background: tests of Ctrl-C would wait for ever
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+COMPILERS = Path(__file__).with_name("test_cuda_compile.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a run of all tests, what waits for CUDA's compilers comes last; they begin now, in a process of their own."""
+    late = [item for item in items if item.path == COMPILERS]
+    if 0 < len(late) < len(items) and not hasattr(config, "workerinput"):
+        items[:] = [*(item for item in items if item.path != COMPILERS), *late]
+        config.add_cleanup(subprocess.Popen([sys.executable, str(COMPILERS)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).kill)
 
 
 # ---------------------------------------------------------------- fresh memory that shows a forgotten write

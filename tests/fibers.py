@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import functools
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,10 +62,7 @@ def build_generated(code: str) -> Path:
     assert code.startswith(headers), f"the text of a generated kernel begins with {HEADERS}"
     header = folder() / f"{'several-' * several}headers-{digest()}.h"
     for file, text in ((header, HEADERS), (header.with_suffix(f".{digest(code.encode())}.cu"), code[len(headers) :])):
-        if not file.exists():
-            beside = file.with_suffix(f".{os.getpid()}")
-            beside.write_text(text)
-            beside.rename(file)
+        made_once(file, partial(Path.write_text, data=text))
     apart = "-DFIBERS_APART", *SEVERAL[:several]
     scheduler = compiled(f"{header.stem}.so", "c++", "-O1", "-shared", *apart[1:], str(header))
     compiled(f"{header.name}.gch", "c++-header", *apart, str(header))
@@ -85,14 +84,25 @@ def folder() -> Path:
 
 def compiled(name: str, language: str, *arguments: str) -> Path:
     """What the compiler makes, by a name that tells all it depends on."""
-    made = folder() / name
-    if not made.exists():
-        beside = made.with_suffix(f".{os.getpid()}")
+
+    def make(beside: Path) -> None:
         command = [str(COMPILER), *FLAGS, *QUIET, f"-I{HERE}", f"-I{CSRC}", "-x", language, *arguments, "-o", str(beside)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        beside.rename(made)
-    return made
+
+    return made_once(folder() / name, make)
+
+
+def made_once(path: Path, make: Callable[[Path], Any]) -> Path:
+    """A file of the cache: of processes that want it at the same time the first makes it, beside, and the others wait."""
+    if not path.exists():
+        with open(path.with_name(f"{path.name}.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                beside = path.with_name(f"{path.name}.{os.getpid()}")
+                make(beside)
+                beside.rename(path)
+    return path
 
 
 class Extent(NamedTuple):
