@@ -37,6 +37,7 @@ class BuildNative(build_ext):
         amx = x86 and self.plat_name.startswith("linux") and self.knows_tiles()
         left_out = [suffix for suffix in ISA_FLAGS if not (amx if suffix == "_amx" else x86)]
         sources = [s for s in ext.sources if isa_of(s) not in left_out]
+        sources.sort(key=lambda s: "kernels_" not in s)  # which take longest come first, so that no core waits at the end
         defines = [("GPUNET_VERSION", f'"{self.distribution.get_version()}"')]
         defines += [("GPUNET_X86", "1")] * x86 + [("GPUNET_AMX", "1")] * amx
         with ThreadPoolExecutor(os.cpu_count()) as pool:
