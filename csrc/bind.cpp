@@ -87,9 +87,8 @@ void set_isa(const std::string& name) {
 }
 
 void set_threads(int n) {
-  constexpr int kMost = 256;
-  if (n < 1 || n > kMost)
-    throw py::value_error("set_threads: expected 1.." + std::to_string(kMost) + ", got " + std::to_string(n));
+  if (n < 1 || n > kMostThreads)
+    throw py::value_error("set_threads: expected 1.." + std::to_string(kMostThreads) + ", got " + std::to_string(n));
   set_thread_count(n);
 }
 

@@ -1,4 +1,4 @@
-// The pool of threads. Workers and caller take the parts of a job one by one, until there are none.
+// The pool of threads. Workers and caller take the parts of a job, each its own first, until there are none.
 #include "threads.h"
 
 #include <pthread.h>
@@ -56,31 +56,36 @@ class Pool {
     }
     job_ = job, args_ = args;
     left_.store(parts, std::memory_order_relaxed);
-    ticket_.store(((ticket_.load() >> 32) + 1) << 32 | std::uint64_t(parts) << 16);
+    const std::uint64_t ticket = ((ticket_.load() >> 16) + 1) << 16 | std::uint64_t(parts);
+    ticket_.store(ticket);
     wake(parts - 1);
-    while (take()) {}
+    take(ticket, 0);
     const auto done = [this] { return left_.load(std::memory_order_acquire) == 0; };
     while (!awake_until(done)) {}
   }
 
  private:
-  // Do the next part, if there is one. Who comes first has it: a thread that the system does not let run holds up
-  // nobody, and the bits do not depend on who does what. Once a part is taken the job cannot end, so it can be read.
-  bool take() {
-    if (!open(ticket_.load())) return false;
-    const std::uint64_t mine = ticket_.fetch_add(1);  // perhaps of a later job than the one that was seen: as good
-    if (!open(mine)) return false;
-    job_(args_, {int(mine & 0xffff), int(mine >> 16 & 0xffff)});
-    left_.fetch_sub(1, std::memory_order_release);
-    return true;
+  // Do parts of a job until none is left. First a thread's own, so that it finds in its cache what it left there before;
+  // then others', for one that the system does not let run holds up nobody, and the bits do not depend on who does what.
+  // Once a part is taken the job cannot end, so it can be read. Who comes late finds no part of its round.
+  void take(std::uint64_t ticket, int thread) {
+    const std::uint64_t round = ticket >> 16;
+    const int parts = int(ticket & 0xffff);
+    for (int i = 0; i < parts; ++i) {
+      const int part = (thread + i) % parts;
+      std::uint64_t last = taken_[part].load();
+      if (last >= round || !taken_[part].compare_exchange_strong(last, round)) continue;
+      job_(args_, {part, parts});
+      left_.fetch_sub(1, std::memory_order_release);
+    }
   }
-  static bool open(std::uint64_t ticket) { return (ticket & 0xffff) < (ticket >> 16 & 0xffff); }
 
   // Sleep is entered by: say so, look once more, wait. run() opens the ticket first and looks for sleepers after, and
   // both are sequentially consistent, so one of the two sees the other.
-  void live() {
+  void live(int thread) {
     FlushDenormals flush;
-    const auto given = [this] { return open(ticket_.load()); };
+    std::uint64_t seen = 0;
+    const auto given = [&] { return ticket_.load() != seen; };
     for (;;) {
       if (!awake_until(given)) {
         std::unique_lock<std::mutex> lock(sleeping_);
@@ -88,7 +93,8 @@ class Pool {
         bell_.wait(lock, given);
         --sleepers_;
       }
-      take();
+      seen = ticket_.load();
+      take(seen, thread);
     }
   }
 
@@ -99,7 +105,8 @@ class Pool {
   }
 
   bool grow(int workers) try {
-    for (; workers_ < workers; ++workers_) std::thread([this] { live(); }).detach();  // they end with the process
+    for (; workers_ < workers; ++workers_)
+      std::thread([this, thread = workers_ + 1] { live(thread); }).detach();  // they end with the process
     return true;
   } catch (const std::exception&) {  // no more threads to be had
     return false;
@@ -107,8 +114,9 @@ class Pool {
 
   Job job_ = nullptr;
   const void* args_ = nullptr;
-  alignas(kLine) std::atomic<std::uint64_t> ticket_{0};  // round << 32 | parts << 16 | the next part, or one past the last
+  alignas(kLine) std::atomic<std::uint64_t> ticket_{0};  // round << 16 | parts
   alignas(kLine) std::atomic<int> left_{0};              // parts that are not done
+  alignas(kLine) std::atomic<std::uint64_t> taken_[kMostThreads] = {};  // the last round in which each part was; there are no more than threads
   std::mutex running_, sleeping_;
   std::condition_variable bell_;
   std::atomic<int> sleepers_{0};

@@ -5,6 +5,8 @@
 
 namespace gpunet {
 
+constexpr int kMostThreads = 256;
+
 int thread_count();
 void set_thread_count(int n);
 
