@@ -82,7 +82,6 @@ bool unchanged(const py::tuple& facts) {
   return true;
 }
 
-// (output, input, whether one lies exactly over the other), by number, of those whose ranges of addresses meet.
 using Meeting = std::tuple<std::size_t, std::size_t, bool>;
 std::vector<Meeting> meeting(const std::vector<py::object>& outs, const std::vector<py::object>& ins) {
   std::vector<Meeting> found;
@@ -219,7 +218,8 @@ void bind_program(py::module_& m) {
            "Arguments in, one step, results out: (steps done, fresh arrays ...). None, and nothing done, where an argument "
            "does not fit or a fact (thing, attribute's name, the object it was) does not hold any more.")
       .def_static("unchanged", &unchanged, arg("facts"), "Whether all of such facts still hold.")
-      .def_static("meeting", &meeting, arg("outs"), arg("ins"), "(output, input, whether their addresses and strides are equal) of those whose ranges of addresses meet.")
+      .def_static("meeting", &meeting, arg("outs"), arg("ins"),
+                  "(output, input, whether addresses and strides are equal), by number, where ranges of addresses meet.")
       .def("profile", &Recorder::profile, arg("steps"), "Run so many steps; the mean seconds of each instruction.")
       .def_property_readonly("done", &Recorder::done, "Whole steps of the last run.")
       .def("__len__", &Recorder::size);

@@ -116,7 +116,7 @@ class Pool {
   const void* args_ = nullptr;
   alignas(kLine) std::atomic<std::uint64_t> ticket_{0};  // round << 16 | parts
   alignas(kLine) std::atomic<int> left_{0};              // parts that are not done
-  alignas(kLine) std::atomic<std::uint64_t> taken_[kMostThreads] = {};  // the last round in which each part was; there are no more than threads
+  alignas(kLine) std::atomic<std::uint64_t> taken_[kMostThreads] = {};  // the last round in which each part was
   std::mutex running_, sleeping_;
   std::condition_variable bell_;
   std::atomic<int> sleepers_{0};
