@@ -18,6 +18,7 @@ from . import cublaslt, environment
 from .base import PRECISIONS, Device, Memory
 from .cuda_chains import CHAINED, chain
 from .cuda_kernels import KERNELS, c_name, lanes
+from .cuda_warps import WARP_KERNELS
 from .launcher import BEYOND, INDEX, Launcher
 from .several import Apart
 
@@ -54,7 +55,8 @@ class CUDA(Device):
                 if lt is not None:
                     self.products = cublaslt.Products(lt, cupy, self.workspace, self.gpu)
                     self.precisions = PRECISIONS
-            self.kernels = {name: partial(self._alone, kernel) for name, kernel in {**KERNELS, "chain": chain}.items()}
+            every = {**KERNELS, **WARP_KERNELS, "chain": chain}
+            self.kernels = {name: partial(self._alone, kernel) for name, kernel in every.items()}
             self.chained = CHAINED
 
     # ------------------------------------------------------------------ what kernels need
