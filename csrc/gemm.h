@@ -13,6 +13,7 @@
 namespace gpunet {
 namespace {
 
+constexpr long kLine = 64;  // bytes
 template <class T> constexpr long kBlock = 2048 / long(sizeof(T));
 
 // Copy rows [0, k) and columns [0, width) of b into panel[k][padded], zeros in the padding.
@@ -35,9 +36,12 @@ constexpr long kRowBlock = 128;
 struct Area { Span rows, cols; };  // of one matrix of C
 
 // Where a block of rows of A and a group of panels of B are read from: their own place, or the thread's scratch memory.
-template <class T> struct Rows { const T* data; long row, step, tile; };   // tile: from one tile's rows to the next's
-template <class T> struct Panels { const T* data; long step, panel; };     // panel: from one panel to the next
-// (tile and panel are 0 where all is read in place.)
+template <class T> struct Rows {
+  const T* data;
+  long row, step, tile;  // tile: from one tile's rows to the next's; 0: in place
+  bool first;            // nobody has read it yet: it may be far away
+};
+template <class T> struct Panels { const T* data; long step, panel; };  // panel: from one to the next; 0: in place
 
 template <class T> constexpr long kColBlock = 11 * kTileCols<T>;
 template <class T> constexpr long kScratchRows = (2 * kRowBlock + kTileRows) * kBlock<T>;  // the last tile is padded
@@ -60,7 +64,7 @@ template <class T> Rows<T> picked_rows(const Matrix<T>& a, const T* from, Index 
       __builtin_prefetch(next + j);
     });
   }
-  return {copy, k, 1, 0};
+  return {copy, k, 1, 0, false};
 }
 
 // A transposed A is copied, tile by tile, when several panels read it and its columns lie pages apart, or anywhere.
@@ -69,7 +73,7 @@ template <class T> Rows<T> rows_of(const Product<T>& p, long matrix, Span rows, 
   const Matrix<T>& a = p.a;
   const T* data = a.data + matrix * a.next;
   const bool near = a.row != 1 || a.col * long(sizeof(T)) < 2048 || width <= 2 * kTileCols<T>;
-  if (!p.rows.data && near) return {data + rows.begin * a.row + ks.begin * a.col, a.row, a.col, 0};
+  if (!p.rows.data && near) return {data + rows.begin * a.row + ks.begin * a.col, a.row, a.col, 0, true};
   const long k = length(ks);
   if (a.row != 1) return picked_rows(a, data + ks.begin, p.rows.from(rows.begin), length(rows), k, copy);
   const auto column = [&](long j) {
@@ -90,7 +94,7 @@ template <class T> Rows<T> rows_of(const Product<T>& p, long matrix, Span rows, 
       to += k * kTileRows;
     });
   }
-  return {copy, 1, kTileRows, kTileRows * k};
+  return {copy, 1, kTileRows, kTileRows * k, false};
 }
 
 // B is copied where it is transposed, where its last vector cannot be read by a mask, or where it is made of rows far
@@ -124,6 +128,13 @@ template <class T> T floor_of(const Product<T>& p) {
   return p.act == kRelu && p.out == p.z && !p.saved ? T(0) : -infinity<T>();
 }
 
+// Of A, where it is read for the first time: the lines beside these columns, or the next tile's rows.
+template <class T> HD Ahead<T> ahead_of(const Rows<T>& a, const T* from, long rows, long k) {
+  if (!a.first || k < kLongRun) return {nullptr, 0};
+  if (a.row == 1) return {from + kLine / long(sizeof(T)), a.step};
+  return {from + rows * a.row, rows * a.row / k};
+}
+
 // All tiles of one panel, for one block of rows and of k. (Inlined, as the two below: handed over in memory, what they
 // are told costs more than a small product.)
 template <class T> HD void panel_product(const Product<T>& p, long matrix, Area area, Span ks, Rows<T> a, Panels<T> b) {
@@ -136,11 +147,11 @@ template <class T> HD void panel_product(const Product<T>& p, long matrix, Area 
   const T* from = a.data;
   each_group(length(area.rows), kTileRows, [&](long first, long rows) {
     const long c = (matrix * p.m + area.rows.begin + first) * p.n + area.cols.begin;
-    const T* start = begins ? bias : p.z + c;
+    const T *start = begins ? bias : p.z + c, *next = from + (a.tile ? a.tile : rows * a.row);
     tiles[rows - 1][vectors - 1]({from, a.row, a.step, b.data, b.step, start, begins ? 0 : p.n, p.z + c, p.n, length(ks),
-                                  last, readable, floor});
+                                  last, readable, floor, ahead_of(a, from, rows, length(ks))});
     if (left) finish(p, c, rows, width);
-    from += a.tile ? a.tile : rows * a.row;
+    from = next;
   });
 }
 
@@ -202,11 +213,12 @@ template <class T> HD void block_product(const Product<T>& p, long matrix, Area 
   const long block = p.a.row == 1 ? 2 * kRowBlock : kRowBlock;  // a transposed A is read in longer runs
   for (long top = area.rows.begin; top < area.rows.end; top += block) {
     const Span rows = {top, least(top + block, area.rows.end)};
-    const Rows<T> in_rows = rows_of(p, matrix, rows, ks, width, copies);
+    Rows<T> in_rows = rows_of(p, matrix, rows, ks, width, copies);
     Panels<T> panel = panels;
     each_panel<T>(width, kTileVectors, [&](long first, long n) {
       const Span cols = {area.cols.begin + first, area.cols.begin + first + n};
       panel_product(p, matrix, {rows, cols}, ks, in_rows, panel);
+      in_rows.first = false;
       panel.data += panels.panel ? panels.panel : n;
     });
     if (few) few_columns(p, matrix, {rows, {p.n - few, p.n}}, ks, in_rows, copies + kScratchRows<T> + kScratchPanels<T>);
@@ -235,7 +247,7 @@ template <class T> void row_product(const Product<T>& p, long matrix, Span cols)
     const int last = int(width - (vectors - 1) * kLanes<T>);
     kRowTiles<T>.at[0][vectors - 1]({p.a.data + matrix * p.a.next, p.a.row, p.a.col,
                                      p.b.data + matrix * p.b.next + cols.begin + first, p.b.row,
-                                     p.bias ? p.bias + c : nullptr, 0, p.z + c, p.n, p.k, last, last, floor_of(p)});
+                                     p.bias ? p.bias + c : nullptr, 0, p.z + c, p.n, p.k, last, last, floor_of(p), {nullptr, 0}});
     if (unfinished(p)) finish(p, c, 1, width);
   });
 }
@@ -298,7 +310,7 @@ template <class T> void product(const Product<T>& p, Part part) {
   if (part.count == 1 && is_small(p)) {
     if (p.db) fold_columns<T, Sum>(p.db, p.b.data, p.k, p.n, {0, p.n});
     const Panels<T> panel = panels_of(p.b, p.b.data, p.k, p.n, p.m, copies);
-    return panel_product(p, 0, {{0, p.m}, {0, p.n}}, {0, p.k}, Rows<T>{p.a.data, p.a.row, p.a.col, 0}, panel);
+    return panel_product(p, 0, {{0, p.m}, {0, p.n}}, {0, p.k}, Rows<T>{p.a.data, p.a.row, p.a.col, 0, false}, panel);
   }
   const bool flip = narrow(p), one_row = p.m == 1 && p.b.col == 1 && kMasks && !p.rows.data && !last_few(p);
   each_share(p, kTileRows, kLanes<T>, part, [&](long matrix, Area area) {

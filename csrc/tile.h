@@ -14,6 +14,9 @@ constexpr int kTileRows = 6, kTileVectors = 2;  // 12 of 16
 constexpr long kLongRun = 256;  // of k
 template <class T> constexpr int kTileCols = kTileVectors * kLanes<T>;
 
+// What later tiles will read, a line each k: it is fetched meanwhile. nullptr: nothing.
+template <class T> struct Ahead { const T* data; long step; };
+
 template <class T> struct Tile {
   const T* a;          // a[i * a_row + k * a_step]: read in place, transposed or not
   long a_row, a_step;
@@ -25,16 +28,18 @@ template <class T> struct Tile {
   long c_row, k;
   int last, readable;  // lanes of the last vector that exist in C, and that can be read in B (all: it has padding)
   T floor;             // what is less becomes this: 0 is ReLU; minus infinity leaves C, and NaN stays NaN in both
+  Ahead<T> ahead;
 };
 
 // c += a b, in one chain over k for each element.
-template <bool whole, class T, int MR, int NV> HD void multiply(Vec<T> (&c)[MR][NV], const Tile<T>& t) {
+template <bool whole, bool fetches, class T, int MR, int NV> HD void multiply(Vec<T> (&c)[MR][NV], const Tile<T>& t) {
   constexpr int L = kLanes<T>;
   const First some{t.readable};
-  const T *a = t.a, *b = t.b;
-  const long a_row = t.a_row, a_step = t.a_step, b_step = t.b_step;
+  const T *a = t.a, *b = t.b, *ahead = t.ahead.data;
+  const long a_row = t.a_row, a_step = t.a_step, b_step = t.b_step, ahead_step = t.ahead.step;
 #pragma GCC unroll 2
   for (long k = t.k; k > 0; --k, a += a_step, b += b_step) {
+    if (fetches) __builtin_prefetch(ahead, 0, 2), ahead += ahead_step;
     Vec<T> row[NV];
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) row[j] = whole || j + 1 < NV ? load(b + j * L) : some.load(b + j * L);
@@ -63,8 +68,9 @@ template <class T, int MR, int NV> void tile(const Tile<T>& t) {
     for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 8
       for (int j = 0; j < NV; ++j) __builtin_prefetch(t.c + i * t.c_row + j * L, 1);
-  if (t.readable == L) multiply<true>(c, t);
-  else multiply<false>(c, t);
+  if (t.readable < L) multiply<false, false>(c, t);
+  else if (t.ahead.data) multiply<true, true>(c, t);
+  else multiply<true, false>(c, t);
   const V floor = all<V>(t.floor);
 #pragma GCC unroll 8
   for (int i = 0; i < MR; ++i)
