@@ -145,7 +145,7 @@ class Recorder {
         return;
       }
       auto fine = std::make_unique<bool>(true);
-      program_.add(Call<Finite<T>, Hope<T>>{table<T>().finite, {a.as<T>(), a.size, fine.get()}, {}}, kCheap / 4 * a.size);
+      program_.add(Call<Finite<T>, Hope<T>>{table<T>().finite, {a.as<T>(), a.size, fine.get()}, {}}, 2 * kCheap * a.size);
       program_.add(Call<Fine>{end_unless, {fine.get()}, {}}, 0);
       fine_.push_back(std::move(fine));
     });
