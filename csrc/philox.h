@@ -38,4 +38,10 @@ template <class U> HD Words<U> philox(U block, unsigned long long seed, unsigned
   return {c0 & low, c1 & low, c2 & low, c3 & low};
 }
 
+// Of an element's 65,536 numbers, dropout keeps those from this one on.
+HD unsigned short least_kept(double rate) {
+  const unsigned least = (unsigned)(rate * 65536 + 0.5);
+  return (unsigned short)(least < 65535 ? least : 65535);
+}
+
 }  // namespace gpunet

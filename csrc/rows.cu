@@ -99,20 +99,21 @@ GPUNET_RUN void scatter_add(T* out, const T* g, const I* rows, long long n, long
   }
 }
 
-// x / (1 - rate) where the uniform number of its place, gpunet.rng's, is at least the rate; else 0.
+// x / (1 - rate) where gpunet.rng's `kept` says so; else 0.
 template <class T>
 GPUNET_RUN void dropout(T* out, const T* x, const double* rate, const long long* step, unsigned long long seed,
                         unsigned stream, long long size, const Control* control) {
   if (stopped(control)) return;
-  const float least = static_cast<float>(*rate);
+  const unsigned least = least_kept(*rate);
   const T scale = T(1 / (1 - *rate));
-  for (long long block = first_one(); 4 * block < size; block += all_threads()) {
+  for (long long block = first_one(); 8 * block < size; block += all_threads()) {
     const auto w = philox(static_cast<unsigned long long>(block), seed, stream, static_cast<unsigned>(*step));
-    const unsigned long long words[4] = {w.w0, w.w1, w.w2, w.w3};
+    const unsigned long long words[4] = {w.w0, w.w2, w.w1, w.w3};
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const long long i = 4 * block + k;
-      if (i < size) out[i] = static_cast<float>(static_cast<int>(words[k] >> 8)) * 0x1p-24f >= least ? x[i] * scale : T(0);
+    for (int k = 0; k < 8; ++k) {
+      const long long i = 8 * block + k;
+      const unsigned drawn = static_cast<unsigned>(words[k / 4 * 2 + k % 2] >> k / 2 % 2 * 16) & 0xffff;
+      if (i < size) out[i] = drawn >= least ? x[i] * scale : T(0);
     }
   }
 }

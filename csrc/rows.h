@@ -99,78 +99,55 @@ template <class T> void scatter_add(const ScatterAdd<T>& a, Part part) {
   }
 }
 
-// The random words of kDrawn elements, in order: a vector of Philox blocks, whose words come one vector each and are laid
-// side by side. An element is kept if (word >> 8) 2^-24, as in rng.py, is at least the rate.
-constexpr int kBlocks = kBytes / 8, kDrawn = 4 * kBlocks;
+// Which of kDrawn elements are kept, a byte each, in order: a vector of Philox blocks, of which each gives eight.
+constexpr int kBlocks = kBytes / 8, kDrawn = 8 * kBlocks;
 
-// The next blocks, and the order in which their words lie: made once, for what is set lane by lane goes through memory.
-struct Blocks {
-  VecU64 number, left, right;
-  HD explicit Blocks(long first) {
-    for (int i = 0; i < kBlocks; ++i) {
-      number[i] = static_cast<unsigned long long>(first / 4 + i);
-      left[i] = static_cast<unsigned long long>(i % 2 * kBlocks + i / 2), right[i] = left[i] + kBlocks / 2;
-    }
-  }
-};
-
-HD void draw(Blocks& b, unsigned long long seed, unsigned stream, unsigned step, unsigned* words) {
-  const Words<VecU64> w = philox(b.number, seed, stream, step);
-  b.number += static_cast<unsigned long long>(kBlocks);
-  const VecU64 even = w.w0 | w.w1 << 32, odd = w.w2 | w.w3 << 32;
-#if defined(__clang__)
-  for (int i = 0; i < kBlocks; ++i) {
-    const unsigned long long pair[2] = {even[i], odd[i]};
-    __builtin_memcpy(words + 4 * i, pair, 16);
-  }
-#else
-  const VecU64 both[2] = {__builtin_shuffle(even, odd, b.left), __builtin_shuffle(even, odd, b.right)};
-  __builtin_memcpy(words, both, sizeof both);
-#endif
+HD void draw(VecU64& block, const Draw& d, VecU16 least, unsigned char* kept) {
+  const Words<VecU64> w = philox(block, d.seed, d.stream, d.step);
+  block += static_cast<unsigned long long>(kBlocks);
+  const VecU16 first = (VecU16)(w.w0 | w.w1 << 32), second = (VecU16)(w.w2 | w.w3 << 32);
+  const VecU16 both = ((VecU16)(first >= least) & 1) | ((VecU16)(second >= least) & 256);
+  __builtin_memcpy(kept, &both, sizeof both);
 }
 
 // A vector at a time, which is loaded before out is written: out may be x.
-template <class T> HD void keep(T* out, const T* x, const unsigned* words, unsigned least_kept, T scale) {
-  Vec<T> v, kept;
+template <class T> HD void keep(T* out, const T* x, const unsigned char* kept, T scale) {
+  Vec<T> v;
   __builtin_memcpy(&v, x, sizeof v);
-  for (int i = 0; i < kLanes<T>; ++i) kept[i] = words[i] >> 8 >= least_kept ? v[i] * scale : T(0);
-  __builtin_memcpy(out, &kept, sizeof kept);
+  for (int i = 0; i < kLanes<T>; ++i) v[i] = kept[i] ? v[i] * scale : T(0);
+  __builtin_memcpy(out, &v, sizeof v);
 }
 
-// some(first, words, least_kept) for kDrawn elements at a time, then one(i, kept) for each that is left.
+// some(first, kept) for kDrawn elements at a time, then one(i, kept) for each that is left.
 template <class Some, class One> HD void each_drawn(const Draw& d, Part part, Some some, One one) {
-  const Span s = share(d.n, 256, part);
-  const float level = float(d.rate) * 0x1p24f;  // of the 2^24 numbers so many are below the rate
-  const unsigned least_kept = unsigned(level) + (float(unsigned(level)) < level);
-  unsigned words[kDrawn];
-  Blocks blocks(s.begin);
+  const Span s = share(d.n, 512, part);
+  const VecU16 least = VecU16{} + least_kept(d.rate);
+  unsigned char kept[kDrawn];
+  VecU64 block;
+  for (int i = 0; i < kBlocks; ++i) block[i] = static_cast<unsigned long long>(s.begin / 8 + i);
   long first = s.begin;
   for (; first + kDrawn <= s.end; first += kDrawn) {
-    draw(blocks, d.seed, d.stream, d.step, words);
-    some(first, words, least_kept);
+    draw(block, d, least, kept);
+    some(first, kept);
   }
   if (first == s.end) return;
-  draw(blocks, d.seed, d.stream, d.step, words);
-  for (int i = 0; first + i < s.end; ++i) one(first + i, words[i] >> 8 >= least_kept);
+  draw(block, d, least, kept);
+  for (int i = 0; first + i < s.end; ++i) one(first + i, kept[i]);
 }
 
 template <class T> void dropout(const Dropout<T>& d, Part part) {
   const T scale = T(1 / (1 - d.draw.rate));
   each_drawn(
       d.draw, part,
-      [&](long first, const unsigned* words, unsigned least_kept) {
-        for (int i = 0; i < kDrawn; i += kLanes<T>)
-          keep(d.out + first + i, d.x + first + i, words + i, least_kept, scale);
+      [&](long first, const unsigned char* kept) {
+        for (int i = 0; i < kDrawn; i += kLanes<T>) keep(d.out + first + i, d.x + first + i, kept + i, scale);
       },
       [&](long i, bool kept) { d.out[i] = kept ? d.x[i] * scale : T(0); });
 }
 
 inline void dropout_keep(const DropoutKeep& d, Part part) {
   each_drawn(
-      d.draw, part,
-      [&](long first, const unsigned* words, unsigned least_kept) {
-        for (int i = 0; i < kDrawn; ++i) d.out[first + i] = words[i] >> 8 >= least_kept;
-      },
+      d.draw, part, [&](long first, const unsigned char* kept) { __builtin_memcpy(d.out + first, kept, kDrawn); },
       [&](long i, bool kept) { d.out[i] = kept; });
 }
 

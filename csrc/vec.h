@@ -30,6 +30,7 @@ constexpr bool kMasks = kBytes > 16;  // whether the first lanes can be loaded a
 
 typedef float VecF __attribute__((vector_size(kBytes)));
 typedef double VecD __attribute__((vector_size(kBytes)));
+typedef unsigned short VecU16 __attribute__((vector_size(kBytes)));
 typedef unsigned int VecU32 __attribute__((vector_size(kBytes)));
 typedef unsigned long long VecU64 __attribute__((vector_size(kBytes)));
 

@@ -2,7 +2,7 @@
 
 Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). Element i of a draw is word
 i % 4 of block i // 4; the counter of a block is (block low, block high, step, stream) and the key is the 64-bit seed.
-Devices run only `words` and the one conversion of `uniform`; weights and permutations are made here and uploaded.
+Devices run only `kept`; weights and permutations are made here and uploaded.
 """
 
 from __future__ import annotations
@@ -43,6 +43,19 @@ def uniform(n: int, *, seed: int, stream: int, step: int = 0, xp: Any = np) -> n
     return (words(n, seed=seed, stream=stream, step=step, xp=xp) >> np.uint32(8)).astype(np.float32) * np.float32(
         2.0**-24
     )
+
+
+def kept(
+    n: int, rate: float, *, seed: int, stream: int, step: int = 0, xp: Any = np
+) -> npt.NDArray[np.bool_]:
+    """Whether each of n elements is kept where a share `rate` in [0, 1) is to be dropped, to the nearest 1 / 65,536.
+
+    Each takes 16 bits, eight a block: those of words 0 and 2, low and high, then those of words 1 and 3, in which order
+    vectors of the words lie without being shuffled. It is kept if they are at least 65,536 rate.
+    """
+    halves = words(-(-n // 8) * 4, seed=seed, stream=stream, step=step, xp=xp).view(np.uint16)
+    in_order = halves.reshape(-1, 2, 2, 2).transpose(0, 2, 3, 1).reshape(-1)[:n]
+    return in_order >= np.uint16(min(math.floor(rate * 65536 + 0.5), 65535))
 
 
 def _uniform53(n: int, *, seed: int, stream: int, step: int) -> npt.NDArray[np.float64]:

@@ -356,7 +356,7 @@ def _normalized(x: Array, gamma: Array, beta: Array, axis: int) -> Array:
     return gamma * (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, keepdims=True) + 1e-3) + beta
 
 def _kept(x: Array, rate: float = 0.4) -> Array:
-    return rng.uniform(x.size, seed=7, stream=3, step=5).reshape(x.shape) >= np.float32(rate)
+    return rng.kept(x.size, rate, seed=7, stream=3, step=5).reshape(x.shape)
 
 def _normalized_vjp(g: Array, x: Array, m: Array, r: Array, gamma: Any, axis: int) -> Any:
     normal, h = (x - m) * r, g * gamma

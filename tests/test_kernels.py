@@ -553,8 +553,8 @@ def test_softmax_survives_large_and_missing_numbers() -> None:
 @each_float
 def test_dropout_is_the_numpy_formula_to_the_bit(n: int, rate: float, dtype: Any) -> None:
     x, step = random(n, dtype=dtype), 5
-    u = rng.uniform(n, seed=2**63 + 7, stream=0xFFFFFFF0, step=step)
-    expected = np.where(u >= np.float32(rate), x * dtype(1 / (1 - rate)), dtype(0))
+    kept = rng.kept(n, rate, seed=2**63 + 7, stream=0xFFFFFFF0, step=step)
+    expected = np.where(kept, x * dtype(1 / (1 - rate)), dtype(0))
     out = fresh(n, dtype)
     assert cpu.dropout(out, x, np.array(rate), np.array(step), seed=2**63 + 7, stream=0xFFFFFFF0) is None
     np.testing.assert_array_equal(out, expected)

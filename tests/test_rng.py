@@ -64,11 +64,38 @@ def test_uniform_range_and_moments() -> None:
     assert (u * 2**24 == np.floor(u * 2**24)).all()  # 24 bits, exact in float32
 
 
-def test_uniform_is_the_same_on_every_device(device: Device) -> None:
+def test_what_is_kept_is_the_same_on_every_device(device: Device) -> None:
     for n in (0, 1, 7, 1023):
-        got = device.download(device.uniform(n, seed=2**40 + 1, stream=2**31, step=7))
-        want = rng.uniform(n, seed=2**40 + 1, stream=2**31, step=7)
-        assert got.dtype == np.float32 and got.tobytes() == want.tobytes()
+        got = device.download(device.kept(n, 0.3, seed=2**40 + 1, stream=2**31, step=7))
+        want = rng.kept(n, 0.3, seed=2**40 + 1, stream=2**31, step=7)
+        assert got.dtype == bool and got.tobytes() == want.tobytes()
+
+
+def test_what_is_kept_follows_from_the_halves_of_the_words() -> None:
+    words = [int(w) for w in rng.words(8, seed=1, stream=2, step=3)]
+    for rate in (0.0, 0.15, 0.5, 0.9):
+        want = [
+            (words[4 * block + word] >> 16 * half & 0xFFFF) / 65536 >= round(rate * 65536) / 65536
+            for block in (0, 1) for first in (0, 1) for half in (0, 1) for word in (first, first + 2)
+        ]  # fmt: skip
+        assert rng.kept(16, rate, seed=1, stream=2, step=3).tolist() == want
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-6, 1e-3, 0.15, 0.5, 0.999])
+def test_a_share_is_dropped_and_each_element_by_itself(rate: float) -> None:
+    n = 1 << 20
+    kept = rng.kept(n, rate, seed=3, stream=4).astype(np.float64)
+    share = round(rate * 65536) / 65536
+    assert abs((1 - kept).mean() - share) <= 4 * np.sqrt(share * (1 - share) / n)
+    if share > 0:
+        for apart in (1, 2, 3, 4, 8):  # within a block and from one to the next: four standard deviations
+            assert abs(np.corrcoef(kept[:-apart], kept[apart:])[0, 1]) < 4 / np.sqrt(n)
+        assert abs(np.corrcoef(kept, rng.kept(n, rate, seed=3, stream=4, step=1))[0, 1]) < 4 / np.sqrt(n)
+
+
+def test_nothing_is_dropped_at_rate_0_and_not_all_just_below_1() -> None:
+    assert rng.kept(1 << 16, 0.0, seed=1, stream=2).all()
+    assert 0 < rng.kept(1 << 20, 1 - 1e-9, seed=1, stream=2).sum() < 64
 
 
 def test_normal_moments() -> None:

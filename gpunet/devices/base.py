@@ -144,9 +144,9 @@ class Device:
 
     # ------------------------------------------------------------------ what ops ask for
 
-    def uniform(self, n: int, *, seed: int, stream: int, step: int) -> Any:
-        """n float32 numbers in [0, 1): gpunet.rng's, on this device."""
-        return rng.uniform(n, seed=seed, stream=stream, step=step, xp=self.xp)
+    def kept(self, n: int, rate: float, *, seed: int, stream: int, step: int) -> Any:
+        """Which of n elements a dropout keeps: gpunet.rng's, on this device."""
+        return rng.kept(n, rate, seed=seed, stream=stream, step=step, xp=self.xp)
 
     def scatter_add(self, out: Any, rows: Any, g: Any) -> None:
         """out[rows[i]] += g[i]; rows may repeat."""

@@ -534,7 +534,7 @@ def dropout(cuda: CUDA, out: Any, x: Any, rate: Any, step: Any, *, seed: int, st
     if not is_float(out, x) or rate.dtype.name != "float64" or step.dtype.name != "int64":
         return NotImplemented
     key = np.uint64(seed & 0xFFFFFFFFFFFFFFFF), np.uint32(stream & 0xFFFFFFFF), np.int64(x.size)
-    cuda.launcher.flat("rows", f"dropout<{c_name(out)}>", -(-x.size // 4), out, x, rate, step, *key)
+    cuda.launcher.flat("rows", f"dropout<{c_name(out)}>", -(-x.size // 8), out, x, rate, step, *key)
     return None
 
 

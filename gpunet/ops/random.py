@@ -28,7 +28,7 @@ def _probability(rate: Any) -> float:
 @op(shape=_floats, elementwise=True)
 def _dropout(dev: Device, out: Any, x: Any, rate: Any, step: Any, *, seed: int, stream: int) -> None:
     p = _probability(rate)
-    keep = dev.uniform(x.size, seed=seed, stream=stream, step=int(step)).reshape(x.shape) >= np.float32(p)
+    keep = dev.kept(x.size, p, seed=seed, stream=stream, step=int(step)).reshape(x.shape)
     out[...] = dev.xp.where(keep, x * x.dtype.type(1.0 / (1.0 - p)), x.dtype.type(0))
 
 
@@ -44,15 +44,14 @@ def _kept(rate: Any, step: Any, *, shape: tuple[int, ...], **_: Any) -> Spec:
 @op(shape=_kept)
 def dropout_keep(dev: Device, out: Any, rate: Any, step: Any, *, shape: tuple[int, ...], seed: int, stream: int) -> None:
     """Which elements dropout keeps. The compiler puts it in the place of two dropouts, there and back, that draw the same."""
-    p = _probability(rate)
-    out[...] = dev.uniform(out.size, seed=seed, stream=stream, step=int(step)).reshape(shape) >= np.float32(p)
+    out[...] = dev.kept(out.size, _probability(rate), seed=seed, stream=stream, step=int(step)).reshape(shape)
 
 
 def dropout(x: Tensor, rate: Tensor | float, step: Tensor | int, *, seed: int, stream: int) -> Tensor:
     """x / (1 - rate) with probability 1 - rate, else 0 (Srivastava et al. 2014, inverted).
 
-    rate and step may be Tensors without axes, so that a new value never retraces. Element i is kept if number i of
-    the draw (seed, stream, step) of gpunet.rng is at least the rate.
+    rate and step may be Tensors without axes, so that a new value never retraces. Which elements are kept is said by
+    the draw (seed, stream, step) of gpunet.rng.
     """
     level = rate if isinstance(rate, Tensor) else tensor(float(rate), dtype=np.float64, device=x.device)
     count = step if isinstance(step, Tensor) else tensor(int(step), dtype=np.int64, device=x.device)
