@@ -76,4 +76,8 @@ def normal(shape: tuple[int, ...], *, seed: int, stream: int, step: int = 0) -> 
 def permutation(n: int, *, seed: int, stream: int, step: int = 0) -> npt.NDArray[np.int64]:
     """A random order of range(n): the ranks of 64-bit keys; equal keys keep their order."""
     keys = words(2 * n, seed=seed, stream=stream, step=step).view(np.uint64)
-    return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
+    order = np.argsort(keys)  # five times as fast as a stable sort; where no two are equal there is one order only
+    ranked = keys[order]
+    if (ranked[1:] == ranked[:-1]).any():
+        order = np.argsort(keys, kind="stable")
+    return order.astype(np.int64, copy=False)

@@ -116,6 +116,12 @@ def test_a_permutation_is_one(n: int) -> None:
     assert order.dtype == np.int64 and sorted(order.tolist()) == list(range(n))
 
 
+def test_equal_keys_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = np.tile(np.array([7, 3, 9, 3], np.uint64), 40)
+    monkeypatch.setattr(rng, "words", lambda n, **_: keys.view(np.uint32))
+    assert rng.permutation(len(keys), seed=1, stream=2).tolist() == np.argsort(keys, kind="stable").tolist()
+
+
 def test_permutations_are_fair_and_differ() -> None:
     """Each of 3! orders comes up a sixth of the time."""
     seen: dict[Any, int] = {}
