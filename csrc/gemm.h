@@ -130,7 +130,8 @@ template <class T> T floor_of(const Product<T>& p) {
 
 // Of A, where it is read for the first time: the lines beside these columns, or the next tile's rows.
 template <class T> HD Ahead<T> ahead_of(const Rows<T>& a, const T* from, long rows, long k) {
-  if (!a.first || k < kLongRun) return {nullptr, 0};
+  constexpr long kSome = 64;  // a shorter run of k is over too soon
+  if (!a.first || k < kSome) return {nullptr, 0};
   if (a.row == 1) return {from + kLine / long(sizeof(T)), a.step};
   return {from + rows * a.row, rows * a.row / k};
 }
@@ -144,14 +145,16 @@ template <class T> HD void panel_product(const Product<T>& p, long matrix, Area 
   const T floor = ends ? floor_of(p) : -infinity<T>();
   const T* bias = p.bias ? p.bias + matrix * p.n + area.cols.begin : nullptr;
   const auto& tiles = kTiles<T>.at;
+  const long k = length(ks);
   const T* from = a.data;
-  each_group(length(area.rows), kTileRows, [&](long first, long rows) {
-    const long c = (matrix * p.m + area.rows.begin + first) * p.n + area.cols.begin;
-    const T *start = begins ? bias : p.z + c, *next = from + (a.tile ? a.tile : rows * a.row);
-    tiles[rows - 1][vectors - 1]({from, a.row, a.step, b.data, b.step, start, begins ? 0 : p.n, p.z + c, p.n, length(ks),
-                                  last, readable, floor, ahead_of(a, from, rows, length(ks))});
-    if (left) finish(p, c, rows, width);
-    from = next;
+  each_run(length(area.rows), kTileRows, [&](long first, long rows, long count) {
+    long c = (matrix * p.m + area.rows.begin + first) * p.n + area.cols.begin;
+    const long next = a.tile ? a.tile : rows * a.row, together = left ? 1 : count;
+    for (; count > 0; count -= together, c += together * rows * p.n, from += together * next) {
+      tiles[rows - 1][vectors - 1]({together, from, a.row, a.step, next, b.data, b.step, begins ? bias : p.z + c,
+                                    begins ? 0 : p.n, p.z + c, p.n, k, last, readable, floor, ahead_of(a, from, rows, k)});
+      if (left) finish(p, c, rows, width);
+    }
   });
 }
 
@@ -245,7 +248,7 @@ template <class T> void row_product(const Product<T>& p, long matrix, Span cols)
   each_panel<T>(length(cols), kRowVectors, [&](long first, long width) {
     const long c = matrix * p.n + cols.begin + first, vectors = ceil_div(width, kLanes<T>);
     const int last = int(width - (vectors - 1) * kLanes<T>);
-    kRowTiles<T>.at[0][vectors - 1]({p.a.data + matrix * p.a.next, p.a.row, p.a.col,
+    kRowTiles<T>.at[0][vectors - 1]({1, p.a.data + matrix * p.a.next, p.a.row, p.a.col, 0,
                                      p.b.data + matrix * p.b.next + cols.begin + first, p.b.row,
                                      p.bias ? p.bias + c : nullptr, 0, p.z + c, p.n, p.k, last, last, floor_of(p), {nullptr, 0}});
     if (unfinished(p)) finish(p, c, 1, width);

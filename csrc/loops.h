@@ -27,11 +27,17 @@ inline Span share(long n, long unit, Part part) {
 // The share of n numbers, in cache lines.
 template <class T> Span share(long n, Part part) { return share(n, 64 / long(sizeof(T)), part); }
 
-// f(first, n): n things in as few groups of at most `most` as can be, as even as can be.
-template <class F> HD void each_group(long n, long most, F f) {
+// f(first, size, count): n things in as few groups of at most `most` as can be, as even as can be; of a size come so many.
+template <class F> HD void each_run(long n, long most, F f) {
   const long count = ceil_div(n, most);
   const long each = count > 1 ? n / count : n, rest = count > 1 ? n % count : 0;  // a division takes as long as a small tile
-  for (long i = 0, first = 0, size; i < count; ++i, first += size) f(first, size = each + (i < rest));
+  if (rest) f(0, each + 1, rest);
+  if (count) f(rest * (each + 1), each, count - rest);
+}
+template <class F> HD void each_group(long n, long most, F f) {
+  each_run(n, most, [&](long first, long size, long count) {
+    for (; count > 0; --count, first += size) f(first, size);
+  });
 }
 
 // out[i][j] = x[j][i] for i < m, j < n, in square blocks of one vector; rows stand so far apart. With padding, rows of out

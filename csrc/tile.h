@@ -1,4 +1,4 @@
-// The heart of a product: a tile of C, MR rows by NV vectors, that stays in registers while k runs.
+// The heart of a product: a tile of C, MR rows by NV vectors, that stays in registers while k runs; then the one below.
 #pragma once
 
 #include "loops.h"
@@ -18,8 +18,9 @@ template <class T> constexpr int kTileCols = kTileVectors * kLanes<T>;
 template <class T> struct Ahead { const T* data; long step; };
 
 template <class T> struct Tile {
+  long count;          // of tiles, one below the other
   const T* a;          // a[i * a_row + k * a_step]: read in place, transposed or not
-  long a_row, a_step;
+  long a_row, a_step, a_tile;  // a_tile: to the rows of the next tile
   const T* b;          // b[k * b_step + j]
   long b_step;
   const T* start;      // start[i * start_row + j]: C so far, or the bias (start_row 0); nullptr: zero
@@ -52,7 +53,7 @@ template <bool whole, bool fetches, class T, int MR, int NV> HD void multiply(Ve
   }
 }
 
-template <class T, int MR, int NV> void tile(const Tile<T>& t) {
+template <class T, int MR, int NV> HD void one_tile(const Tile<T>& t) {
   typedef Vec<T> V;
   constexpr int L = kLanes<T>;
   V c[MR][NV];
@@ -81,6 +82,17 @@ template <class T, int MR, int NV> void tile(const Tile<T>& t) {
       if (j + 1 < NV || t.last == L) store(p, out);
       else store_first(p, out, t.last);
     }
+}
+
+template <class T, int MR, int NV> void tile(const Tile<T>& first) {
+  Tile<T> t = first;
+  for (;;) {
+    one_tile<T, MR, NV>(t);
+    if (--t.count == 0) return;
+    t.a += t.a_tile, t.c += MR * t.c_row;
+    if (t.start) t.start += MR * t.start_row;
+    if (t.ahead.data) t.ahead.data += t.a_tile;
+  }
 }
 
 template <class T> using TileKernel = void (*)(const Tile<T>&);
