@@ -304,3 +304,36 @@ def test_outputs_of_many_rows_are_those_of_evaluation_and_leave_the_mode() -> No
     net.eval()
     for one in made:
         np.testing.assert_allclose(one, net(many).numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_no_garbage_is_searched_for_while_a_program_is_made(collects: bool) -> None:
+    searches: list[str] = []
+    within: list[int] = []
+    note = lambda phase, info: searches.append(phase)  # noqa: E731
+
+    def f(x: Tensor) -> Tensor:
+        within.append(len(searches))
+        for _ in range(50):
+            x = ops.exp(x) * 0.5
+        within.append(len(searches))
+        if len(within) > 2:
+            raise ZeroDivisionError
+        return x
+
+    compiled, before, threshold = compile(f), gc.isenabled(), gc.get_threshold()
+    (gc.enable if collects else gc.disable)()
+    gc.callbacks.append(note)
+    gc.set_threshold(1)
+    try:
+        compiled(np.ones(3))
+        assert gc.isenabled() == collects
+        with pytest.raises(ZeroDivisionError):
+            compiled(np.ones(4))
+        assert gc.isenabled() == collects
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(note)
+        (gc.enable if before else gc.disable)()
+    assert within[0] == within[1] and within[2] == within[3]
+    assert bool(searches) == collects

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,19 @@ log = logging.getLogger("gpunet")
 
 EXECUTORS = ("auto", "native", "python")
 KEPT = 8  # programs for the same shapes: training and evaluation, say
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """No search for garbage meanwhile: of the thousands of objects of a program none is garbage while it is made, but
+    their number sets off searches, of which one through all of a large process takes longer than the program."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def build(fn: Callable[..., Any], args: tuple[Tensor, ...]) -> Graph:
@@ -132,9 +147,10 @@ class Compiled:
             for program in found:
                 if program.holds():
                     return program
-            graph = build(self.fn, args)
-            device = args[0].device if args else next(t.device for t in graph.held.values())
-            found.append(self._executor(device)(graph, device))
+            with no_collection():
+                graph = build(self.fn, args)
+                device = args[0].device if args else next(t.device for t in graph.held.values())
+                found.append(self._executor(device)(graph, device))
             del found[:-KEPT]
             return found[-1]
 
