@@ -13,7 +13,6 @@
 namespace gpunet {
 namespace {
 
-constexpr long kLine = 64;  // bytes
 template <class T> constexpr long kBlock = 2048 / long(sizeof(T));
 
 // Copy rows [0, k) and columns [0, width) of b into panel[k][padded], zeros in the padding.
@@ -64,7 +63,7 @@ template <class T> Rows<T> picked_rows(const Matrix<T>& a, const T* from, Index 
       __builtin_prefetch(next + j);
     });
   }
-  return {copy, k, 1, 0, false};
+  return {copy, k, 1, 0};
 }
 
 // A transposed A is copied, tile by tile, when several panels read it and its columns lie pages apart, or anywhere.
@@ -94,7 +93,7 @@ template <class T> Rows<T> rows_of(const Product<T>& p, long matrix, Span rows, 
       to += k * kTileRows;
     });
   }
-  return {copy, 1, kTileRows, kTileRows * k, false};
+  return {copy, 1, kTileRows, kTileRows * k};
 }
 
 // B is copied where it is transposed, where its last vector cannot be read by a mask, or where it is made of rows far
@@ -131,8 +130,8 @@ template <class T> T floor_of(const Product<T>& p) {
 // Of A, where it is read for the first time: the lines beside these columns, or the next tile's rows.
 template <class T> HD Ahead<T> ahead_of(const Rows<T>& a, const T* from, long rows, long k) {
   constexpr long kSome = 64;  // a shorter run of k is over too soon
-  if (!a.first || k < kSome) return {nullptr, 0};
-  if (a.row == 1) return {from + kLine / long(sizeof(T)), a.step};
+  if (!a.first || k < kSome) return {};
+  if (a.row == 1) return {from + kLine<T>, a.step};
   return {from + rows * a.row, rows * a.row / k};
 }
 
@@ -250,7 +249,7 @@ template <class T> void row_product(const Product<T>& p, long matrix, Span cols)
     const int last = int(width - (vectors - 1) * kLanes<T>);
     kRowTiles<T>.at[0][vectors - 1]({1, p.a.data + matrix * p.a.next, p.a.row, p.a.col, 0,
                                      p.b.data + matrix * p.b.next + cols.begin + first, p.b.row,
-                                     p.bias ? p.bias + c : nullptr, 0, p.z + c, p.n, p.k, last, last, floor_of(p), {nullptr, 0}});
+                                     p.bias ? p.bias + c : nullptr, 0, p.z + c, p.n, p.k, last, last, floor_of(p)});
     if (unfinished(p)) finish(p, c, 1, width);
   });
 }
@@ -313,7 +312,7 @@ template <class T> void product(const Product<T>& p, Part part) {
   if (part.count == 1 && is_small(p)) {
     if (p.db) fold_columns<T, Sum>(p.db, p.b.data, p.k, p.n, {0, p.n});
     const Panels<T> panel = panels_of(p.b, p.b.data, p.k, p.n, p.m, copies);
-    return panel_product(p, 0, {{0, p.m}, {0, p.n}}, {0, p.k}, Rows<T>{p.a.data, p.a.row, p.a.col, 0, false}, panel);
+    return panel_product(p, 0, {{0, p.m}, {0, p.n}}, {0, p.k}, Rows<T>{p.a.data, p.a.row, p.a.col, 0}, panel);
   }
   const bool flip = narrow(p), one_row = p.m == 1 && p.b.col == 1 && kMasks && !p.rows.data && !last_few(p);
   each_share(p, kTileRows, kLanes<T>, part, [&](long matrix, Area area) {

@@ -25,9 +25,11 @@ inline Span share(long n, long unit, Part part) {
 }
 
 // The share of n numbers, in cache lines.
-template <class T> Span share(long n, Part part) { return share(n, 64 / long(sizeof(T)), part); }
+template <class T> constexpr long kLine = 64 / long(sizeof(T));
+template <class T> Span share(long n, Part part) { return share(n, kLine<T>, part); }
 
-// f(first, size, count): n things in as few groups of at most `most` as can be, as even as can be; of a size come so many.
+// f(first, size, count) for each size, or f(first, size) for each group: n things in as few groups of at most `most` as can
+// be, as even as can be.
 template <class F> HD void each_run(long n, long most, F f) {
   const long count = ceil_div(n, most);
   const long each = count > 1 ? n / count : n, rest = count > 1 ? n % count : 0;  // a division takes as long as a small tile

@@ -38,16 +38,13 @@ def words(n: int, *, seed: int, stream: int, step: int = 0, xp: Any = np) -> npt
     return xp.stack((c0, c1, c2, c3), axis=1).astype(np.uint32).reshape(-1)[:n]
 
 
-def uniform(n: int, *, seed: int, stream: int, step: int = 0, xp: Any = np) -> npt.NDArray[np.float32]:
+def uniform(n: int, *, seed: int, stream: int, step: int = 0) -> npt.NDArray[np.float32]:
     """n numbers in [0, 1): the upper 24 bits of each word, exact in float32."""
-    return (words(n, seed=seed, stream=stream, step=step, xp=xp) >> np.uint32(8)).astype(np.float32) * np.float32(
-        2.0**-24
-    )
+    upper = words(n, seed=seed, stream=stream, step=step) >> np.uint32(8)
+    return upper.astype(np.float32) * np.float32(2.0**-24)
 
 
-def kept(
-    n: int, rate: float, *, seed: int, stream: int, step: int = 0, xp: Any = np
-) -> npt.NDArray[np.bool_]:
+def kept(n: int, rate: float, *, seed: int, stream: int, step: int = 0, xp: Any = np) -> npt.NDArray[np.bool_]:
     """Whether each of n elements is kept where a share `rate` in [0, 1) is to be dropped, to the nearest 1 / 65,536.
 
     Each takes 16 bits, eight a block: those of words 0 and 2, low and high, then those of words 1 and 3, in which order

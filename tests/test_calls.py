@@ -310,7 +310,9 @@ def test_outputs_of_many_rows_are_those_of_evaluation_and_leave_the_mode() -> No
 def test_no_garbage_is_searched_for_while_a_program_is_made(collects: bool) -> None:
     searches: list[str] = []
     within: list[int] = []
-    note = lambda phase, info: searches.append(phase)  # noqa: E731
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        searches.append(phase)
 
     def f(x: Tensor) -> Tensor:
         within.append(len(searches))

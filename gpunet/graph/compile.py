@@ -35,8 +35,7 @@ KEPT = 8  # programs for the same shapes: training and evaluation, say
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """No search for garbage meanwhile: of the thousands of objects of a program none is garbage while it is made, but
-    their number sets off searches, of which one through all of a large process takes longer than the program."""
+    """No search for garbage meanwhile: the thousands of objects of a program, none of them garbage, would set it off."""
     was = gc.isenabled()
     gc.disable()
     try:

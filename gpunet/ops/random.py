@@ -51,7 +51,7 @@ def dropout(x: Tensor, rate: Tensor | float, step: Tensor | int, *, seed: int, s
     """x / (1 - rate) with probability 1 - rate, else 0 (Srivastava et al. 2014, inverted).
 
     rate and step may be Tensors without axes, so that a new value never retraces. Which elements are kept is said by
-    the draw (seed, stream, step) of gpunet.rng.
+    the draw (seed, stream, step) of gpunet.rng, whose share of dropped ones is the rate to the nearest 1 / 65,536.
     """
     level = rate if isinstance(rate, Tensor) else tensor(float(rate), dtype=np.float64, device=x.device)
     count = step if isinstance(step, Tensor) else tensor(int(step), dtype=np.int64, device=x.device)
