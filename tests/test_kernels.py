@@ -461,6 +461,7 @@ def test_linear_dw(shape: Any, dtype: Any) -> None:
 TABLES = [  # rows of the table, of the batch, and the shape of the weights
     (40, 17, 300, 45),
     (300, 257, 784, 100),
+    (40, 17, 1300, 49),
     (9, 1, 129, 1),
     (5, 0, 8, 3),
     (7, 20, 3, 16),
