@@ -7,6 +7,7 @@ import gc
 import pickle
 import threading
 import tracemalloc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -339,3 +340,21 @@ def test_no_garbage_is_searched_for_while_a_program_is_made(collects: bool) -> N
         (gc.enable if before else gc.disable)()
     assert within[0] == within[1] and within[2] == within[3]
     assert bool(searches) == collects
+
+
+def test_what_somebody_froze_stays_so_when_a_program_is_made() -> None:
+    gc.freeze()  # as servers do before they fork
+    try:
+        frozen = gc.get_freeze_count()
+        compile(lambda x: x * 0.5)(np.ones(3))
+        assert gc.get_freeze_count() > frozen // 2
+    finally:
+        gc.unfreeze()
+
+
+def test_a_program_that_nobody_holds_is_freed() -> None:
+    compiled = compile(lambda x: x * 0.5)
+    program = weakref.ref(compiled.program(tensor(X)))
+    del compiled
+    gc.collect()
+    assert program() is None

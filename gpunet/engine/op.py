@@ -182,8 +182,7 @@ class Op:
 
     def _record(self, trace: Recorder, args: tuple[Tensor, ...], settings: dict[str, Any], device: Device) -> Any:
         made = self.shape(*[a.spec for a in args], **settings)
-        specs = (made,) if isinstance(made, Spec) else tuple(made)
-        specs = tuple([Spec(tuple(s.shape), np.dtype(s.dtype)) for s in specs])
+        specs = tuple([Spec(tuple(s.shape), np.dtype(s.dtype)) for s in ((made,) if isinstance(made, Spec) else made)])
         tracked = mode.record and self.backward is not None and any(a.tracked for a in args)
         node = Node(self, tuple([trace.edge(a) for a in args]), settings, specs, tracked)
         trace.nodes.append(node)

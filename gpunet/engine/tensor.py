@@ -84,7 +84,8 @@ class Tensor:
 
     @property
     def spec(self) -> Spec:
-        return self.value if isinstance(self.value, Spec) else Spec(self.value.shape, self.value.dtype)
+        value = self.value
+        return value if value.__class__ is Spec else Spec(value.shape, value.dtype)
 
     @property
     def tracked(self) -> bool:

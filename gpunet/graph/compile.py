@@ -35,13 +35,19 @@ KEPT = 8  # programs for the same shapes: training and evaluation, say
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """No search for garbage meanwhile: the thousands of objects of a program, none of them garbage, would set it off."""
+    """No search for garbage meanwhile: the thousands of objects of a program, none of them garbage, would set it off.
+
+    Nor right after: they count as old ones at once, as if they had been looked at.
+    """
     was = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was:
+            if not gc.get_freeze_count():  # else somebody else's would be let go
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

@@ -37,7 +37,7 @@ def merge(graph: Graph) -> None:
     seen: dict[Any, Node] = {}
     kept: list[Node] = []
     for node in graph.nodes:
-        node.inputs = tuple(None if e is None else moved.get(e, e) for e in node.inputs)
+        node.inputs = tuple([None if e is None else moved.get(e, e) for e in node.inputs])
         folded = _fold(graph, node) or _passed(node)
         if folded is not None:
             moved[node, 0] = folded
@@ -49,7 +49,7 @@ def merge(graph: Graph) -> None:
         else:
             moved.update({(node, i): (first, i) for i in range(len(node.specs))})
     graph.nodes = kept
-    graph.rewire(lambda e: moved.get(e, e))
+    graph.rewire_ends(lambda e: moved.get(e, e))
 
 
 def assign_last(graph: Graph) -> None:

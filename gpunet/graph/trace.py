@@ -46,9 +46,8 @@ class Graph(Recorder):
     # ------------------------------------------------------------------ while the function runs
 
     def edge(self, t: Tensor) -> Edge:
-        if isinstance(t.value, Spec):
-            assert t.node is not None
-            return t.node, t.index
+        if t.value.__class__ is Spec:
+            return t.node, t.index  # type: ignore[return-value]
         leaf = self._leaves.get(id(t))
         if leaf is None:
             own = t.node is not None and t.node.op is None
@@ -111,7 +110,11 @@ class Graph(Recorder):
     def rewire(self, move: Callable[[Edge], Edge]) -> None:
         """Replace every edge that is read."""
         for node in self.nodes:
-            node.inputs = tuple(None if e is None else move(e) for e in node.inputs)
+            node.inputs = tuple([None if e is None else move(e) for e in node.inputs])
+        self.rewire_ends(move)
+
+    def rewire_ends(self, move: Callable[[Edge], Edge]) -> None:
+        """Replace those that somebody outside will read."""
         self.outs, self.watched = [move(e) for e in self.outs], [move(e) for e in self.watched]
         self.stores = [(leaf, move(e)) for leaf, e in self.stores]
 
