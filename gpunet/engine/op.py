@@ -181,7 +181,7 @@ class Op:
         return ins[i].dtype if place == IN_DTYPE else tuple(a.shape for a in ins)
 
     def _record(self, trace: Recorder, args: tuple[Tensor, ...], settings: dict[str, Any], device: Device) -> Any:
-        made = self.shape(*[a.spec for a in args], **settings)
+        made = self.shape(*[a.value for a in args], **settings)
         specs = tuple([Spec(tuple(s.shape), np.dtype(s.dtype)) for s in ((made,) if isinstance(made, Spec) else made)])
         tracked = mode.record and self.backward is not None and any(a.tracked for a in args)
         node = Node(self, tuple([trace.edge(a) for a in args]), settings, specs, tracked)

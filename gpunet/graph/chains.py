@@ -96,7 +96,8 @@ def chains(graph: Graph) -> Graph:
     device = graph.device
     if device is not None and device.chained:
         at, whose = _groups(graph, device.chained, siblings=device.captures)
-        _put(graph, at, {node: group for node, group in whose.items() if group.pays(device.captures)})
+        paying = {group for group in set(whose.values()) if group.pays(device.captures)}
+        _put(graph, at, {node: group for node, group in whose.items() if group in paying})
     return graph
 
 

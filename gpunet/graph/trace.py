@@ -54,7 +54,7 @@ class Graph(Recorder):
             leaf = t.node if own and t.node is not None else Node(specs=(t.spec,))
             self._leaves[id(t)], self.held[leaf], self.device = leaf, t, self.device or t.device
             for name in _OF_A_STATE:
-                self.guard(t, name, getattr(t, name))
+                self.guards[id(t), name] = t, name, getattr(t, name)
         return leaf, 0
 
     def constant(self, value: float | bool, dtype: np.dtype[Any]) -> Node:
