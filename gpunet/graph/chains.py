@@ -149,7 +149,7 @@ def _put(graph: Graph, at: dict[Node, int], whose: dict[Node, Group]) -> None:
         moved.update({(node, 0): (chain, i) for i, node in enumerate(results)})
         graph.nodes.append(chain)
     graph.nodes = sorted((n for n in graph.nodes if n not in whose), key=lambda n: (at[n], when[n]))
-    graph.rewire(lambda e: moved.get(e, e))
+    graph.rewire(moved)
     keep_read(graph)
 
 

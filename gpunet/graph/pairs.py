@@ -20,7 +20,7 @@ def join_pairs(graph: Graph) -> Graph:
     _join_cross_entropies(graph, moved)
     _join_dropouts(graph, moved)
     if moved:
-        graph.rewire(lambda e: moved.get(e, e))
+        graph.rewire(moved)
     return graph
 
 

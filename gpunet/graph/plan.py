@@ -39,7 +39,10 @@ class Store:
         return self.array is None and self.within is None
 
     def need(self, first: float, last: float) -> None:
-        self.first, self.last = min(self.first, first), max(self.last, last)
+        if first < self.first:
+            self.first = first
+        if last > self.last:
+            self.last = last
 
 
 class Plan:
@@ -74,8 +77,8 @@ class Plan:
         for t, node in enumerate(self.graph.nodes):
             assert node.op is not None
             for i, spec in enumerate(node.specs):
-                self.stores[node, i] = self._of(node.inputs[0]) if node.op.view else Store(_nbytes(spec))
-                self.stores[node, i].need(t, t)  # an output that nobody reads is written too
+                store = self.stores[node, i] = self._of(node.inputs[0]) if node.op.view else Store(_nbytes(spec))
+                store.need(t, t)  # an output that nobody reads is written too
             for edge in node.inputs:
                 self._of(edge).need(t, t)
         old = [edge for _, edge in self.graph.stores if self._of(edge).array is not None]  # of another state, say

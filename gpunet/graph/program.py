@@ -73,7 +73,10 @@ class Program:
         root, at = self.plan.stores[edge].root()
         if root.array is not None and not at and root.array.shape == spec.shape:
             return root.array
-        memory = self.arena[root.offset :] if root.array is None else root.array.reshape(-1).view(np.uint8)
+        if root.array is None:
+            memory, at = self.arena, root.offset + at
+        else:
+            memory = root.array.reshape(-1).view(np.uint8)
         stretch = memory[at : at + math.prod(spec.shape) * spec.dtype.itemsize]
         return stretch.view(spec.dtype).reshape(spec.shape)
 

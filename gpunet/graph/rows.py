@@ -16,8 +16,9 @@ def read_rows(graph: Graph) -> Graph:
     """Where the device has products that do so, and all that is read is read by them."""
     if graph.device is None or any(op.kernel not in graph.device.kernels for op in BY_ROWS.values()):
         return graph
-    users = graph.users()
-    for batch in [node for node in graph.nodes if node.op is ops.gather and _has_long_rows(node)]:
+    batches = [node for node in graph.nodes if node.op is ops.gather and _has_long_rows(node)]
+    users = graph.users() if batches else {}
+    for batch in batches:
         readers = [node for node in graph.nodes if _reads(node, batch)]
         if len(readers) == users.get((batch, 0)) and any(node.op is ops.linear_dw for node in readers):
             for node in readers:

@@ -49,7 +49,7 @@ def merge(graph: Graph) -> None:
         else:
             moved.update({(node, i): (first, i) for i in range(len(node.specs))})
     graph.nodes = kept
-    graph.rewire_ends(lambda e: moved.get(e, e))
+    graph.rewire_ends(moved)
 
 
 def assign_last(graph: Graph) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -100,23 +101,20 @@ class Graph(Recorder):
         node, i = edge
         return Tensor(node.specs[i], self.device or Device(), node, i)
 
-    def users(self) -> dict[Edge, int]:
+    def users(self) -> Counter[Edge]:
         """How often each edge is read."""
-        counts: dict[Edge, int] = {}
-        for edge in [e for n in self.nodes for e in n.inputs if e is not None] + self.ends():
-            counts[edge] = counts.get(edge, 0) + 1
-        return counts
+        return Counter([e for n in self.nodes for e in n.inputs if e is not None] + self.ends())
 
-    def rewire(self, move: Callable[[Edge], Edge]) -> None:
-        """Replace every edge that is read."""
+    def rewire(self, moved: dict[Edge, Edge]) -> None:
+        """Replace the edges that have moved, wherever they are read."""
         for node in self.nodes:
-            node.inputs = tuple([None if e is None else move(e) for e in node.inputs])
-        self.rewire_ends(move)
+            node.inputs = tuple([None if e is None else moved.get(e, e) for e in node.inputs])
+        self.rewire_ends(moved)
 
-    def rewire_ends(self, move: Callable[[Edge], Edge]) -> None:
-        """Replace those that somebody outside will read."""
-        self.outs, self.watched = [move(e) for e in self.outs], [move(e) for e in self.watched]
-        self.stores = [(leaf, move(e)) for leaf, e in self.stores]
+    def rewire_ends(self, moved: dict[Edge, Edge]) -> None:
+        """Where somebody outside will read them."""
+        self.outs, self.watched = ([moved.get(e, e) for e in edges] for edges in (self.outs, self.watched))
+        self.stores = [(leaf, moved.get(e, e)) for leaf, e in self.stores]
 
     def guarded(self) -> bool:
         """Whether everything the function looked at is as it was."""
