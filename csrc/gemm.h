@@ -53,7 +53,8 @@ template <class T> struct Rows {
 };
 template <class T> struct Panels { const T* data; long step, panel; };  // panel: from one to the next; 0: in place
 
-template <class T> constexpr long kColBlock = 11 * kTileCols<T>;
+constexpr int kMostPanels = 22;
+template <class T> constexpr long kColBlock = kMostPanels * kTileCols<T>;
 template <class T> constexpr long kScratchRows = (2 * kRowBlock + kTileRows) * kBlock<T>;  // the last tile is padded
 template <class T> constexpr long kScratchPanels = kBlock<T> * kColBlock<T>;
 template <class T> constexpr long kScratch = kScratchRows<T> + kScratchPanels<T> + kLanes<T> * kColBlock<T>;
@@ -258,15 +259,17 @@ template <class T> HD void block_product(const Product<T>& p, long matrix, Area 
   }
 }
 
-// Columns go in groups: as many as the scratch memory holds. Where there are more, and A is read in place, they go in
-// smaller ones, whose panels leave A its room in the cache; if k is long, in smaller ones still and two blocks of k at a
-// time, so that C is read and written half as often. A transposed B is read in long runs in any case, and the copy of one
-// panel stays closer if one block of rows is all that reads it.
+// Columns go in groups. A transposed A, which may have to be copied for each, meets as many as the scratch memory holds;
+// another half of them, whose panels stay in the cache. Where there are more, and A is read in place, they go in smaller
+// ones that leave A its room; if k is long, in smaller ones still and two blocks of k at a time, so that C is read and
+// written half as often. A transposed B is read in long runs in any case, and the copy of one panel stays closer if one
+// block of rows is all that reads it.
 template <class T> HD void area_product(const Product<T>& p, long matrix, Area area, T* copies) {
   const bool in_place = p.a.row != 1 && !p.rows.data, one_panel = p.b.col != 1 && length(area.rows) <= kRowBlock;
   const int blocks = blocks_of<T>(p.k), together = in_place && blocks > 1 ? 2 : 1;
-  const bool smaller = in_place && length(area.cols) > kColBlock<T>;
-  const long wide = one_panel ? kTileCols<T> : together > 1 ? 3 * kTileCols<T> : smaller ? 5 * kTileCols<T> : kColBlock<T>;
+  const bool smaller = in_place && length(area.cols) > kColBlock<T> / 2;
+  const int panels = one_panel ? 1 : p.a.row == 1 ? kMostPanels : together > 1 ? 3 : smaller ? 5 : kMostPanels / 2;
+  const long wide = panels * kTileCols<T>;
   for (long left = area.cols.begin; left < area.cols.end; left += wide)
     for (int i = 0; i < blocks; i += together) {
       const Span cols = {left, least(left + wide, area.cols.end)};
