@@ -55,7 +55,7 @@ template <class T> struct Panels { const T* data; long step, panel; };  // panel
 
 constexpr int kMostPanels = 22;
 template <class T> constexpr long kColBlock = kMostPanels * kTileCols<T>;
-template <class T> constexpr long kScratchRows = (2 * kRowBlock + kTileRows) * kBlock<T>;  // the last tile is padded
+template <class T> constexpr long kScratchRows = (2 * kRowBlock + kLine<T>) * kBlock<T>;  // the last tile is padded
 template <class T> constexpr long kScratchPanels = kBlock<T> * kColBlock<T>;
 template <class T> constexpr long kScratch = kScratchRows<T> + kScratchPanels<T> + kLanes<T> * kColBlock<T>;
 
@@ -65,47 +65,50 @@ template <class T, class F> HD void each_panel(long width, long most, F f) {
   each_group(ceil_div(width, L), most, [&](long first, long n) { f(first * L, least(n * L, width - first * L)); });
 }
 
-// Rows of a table lie anywhere, so they are copied; no processor can guess which come next, so they are asked for.
-template <class T> Rows<T> picked_rows(const Matrix<T>& a, const T* from, Index at, long rows, long k, T* copy) {
+// Rows of a table lie anywhere, so they are copied; no processor can guess which come next, so they are asked for. A line
+// lies between the copies of a transposed A, which would else share few places in the nearest cache.
+template <class T> Rows<T> picked_rows(const Product<T>& p, const T* data, Span rows, Span ks, T* copy) {
   constexpr long kAhead = 4;
-  for (long i = 0; i < rows; ++i) {
-    const T *here = from + at[i] * a.row, *next = from + at[least(i + kAhead, rows - 1)] * a.row;
-    each_vector<T>(0, k, [&](auto lanes, long j) {
-      lanes.store(copy + i * k + j, lanes.load(here + j));
+  const bool across = p.a.row == 1;
+  const Span picked = across ? ks : rows, run = across ? rows : ks;
+  const long n = length(run), apart = across ? n + kLine<T> : n;
+  const auto row = [&](long i) {
+    return data + p.rows[least(i, picked.end - 1)] * (across ? p.a.col : p.a.row) + run.begin;
+  };
+  T* to = copy;
+  for (long i = picked.begin; i < picked.end; ++i, to += apart) {
+    const T *here = row(i), *next = row(i + kAhead);
+    each_vector<T>(0, n, [&](auto lanes, long j) {
+      lanes.store(to + j, lanes.load(here + j));
       __builtin_prefetch(next + j);
     });
   }
-  return {copy, k, 1, 0};
+  return {copy, across ? 1 : n, across ? apart : 1, 0, false};
 }
 
-// A transposed A is copied, tile by tile, when several panels read it and its columns lie pages apart, or anywhere.
+// A transposed A is copied, tile by tile, when several panels read it and its columns lie pages apart.
 template <class T> Rows<T> rows_of(const Product<T>& p, long matrix, Span rows, Span ks, long width, T* copy) {
   constexpr long kSome = 8;  // columns at a time: all of them stay in the cache, however far apart they are
   const Matrix<T>& a = p.a;
   const T* data = a.data + matrix * a.next;
-  const bool near = a.row != 1 || a.col * long(sizeof(T)) < 2048 || width <= 2 * kTileCols<T>;
-  if (!p.rows.data && near) return {data + rows.begin * a.row + ks.begin * a.col, a.row, a.col, 0, true};
+  if (p.rows.data) return picked_rows(p, data, rows, ks, copy);
+  data += rows.begin * a.row + ks.begin * a.col;
+  if (a.row != 1 || a.col * long(sizeof(T)) < 2048 || width <= 2 * kTileCols<T>) return {data, a.row, a.col, 0, true};
   const long k = length(ks);
-  if (a.row != 1) return picked_rows(a, data + ks.begin, p.rows.from(rows.begin), length(rows), k, copy);
-  const auto column = [&](long j) {
-    const long at = ks.begin + least(j, k - 1);
-    return data + rows.begin + (p.rows.data ? p.rows[at] : at) * a.col;
-  };
   for (long top = 0; top < k; top += kSome) {
     const long some = least(kSome, k - top);
-    const T *here[kSome], *next[kSome];
-    for (long j = 0; j < kSome; ++j) here[j] = column(top + j), next[j] = column(top + kSome + j);
     T* to = copy + top * kTileRows;
     each_group(length(rows), kTileRows, [&](long first, long n) {
       for (long j = 0; j < some; ++j) {
-        __builtin_prefetch(next[j] + first);
-        if (n == kTileRows) __builtin_memcpy(to + j * kTileRows, here[j] + first, sizeof(T[kTileRows]));
-        else for (long q = 0; q < n; ++q) to[j * kTileRows + q] = here[j][first + q];
+        const T* from = data + (top + j) * a.col + first;
+        __builtin_prefetch(from + least(kSome, k - 1 - top - j) * a.col);
+        if (n == kTileRows) __builtin_memcpy(to + j * kTileRows, from, sizeof(T[kTileRows]));
+        else for (long q = 0; q < n; ++q) to[j * kTileRows + q] = from[q];
       }
       to += k * kTileRows;
     });
   }
-  return {copy, 1, kTileRows, kTileRows * k};
+  return {copy, 1, kTileRows, kTileRows * k, false};
 }
 
 // B is copied where it is transposed, where its last vector cannot be read by a mask, or where it is made of rows far
@@ -184,11 +187,32 @@ template <class T> HD void panel_product(const Product<T>& p, long matrix, Area 
   });
 }
 
-// The last columns, if they would fill a vector to a quarter only, are dot products: there the vectors run along k.
+// Nothing but the product.
+template <class T> bool bare(const Product<T>& p) { return !p.bias && p.act == kIdentity && !p.saved; }
+
+// The last columns, if they would fill a vector to a quarter only: there the vectors run along k, or where A is transposed
+// along its rows.
 template <class T> constexpr long kFew = kLanes<T> / 4;
 template <class T> long last_few(const Product<T>& p) {
   const long few = p.n % kLanes<T>;
-  return few <= kFew<T> && p.a.col == 1 && p.a.row > 1 && p.k >= 8 * kLanes<T> ? few : 0;
+  const bool along = p.a.col == 1 && p.a.row > 1 && p.k >= 8 * kLanes<T>;
+  const bool across = p.a.row == 1 && p.b.col == 1 && p.m >= kRowBlock && p.n > kLanes<T> && p.k <= kBlock<T> && bare(p);
+  return few <= kFew<T> && (along || across) ? few : 0;
+}
+
+// Those of a transposed A, for all k: C^T = B^T A^T, laid across. The bits are those of tiles. A copy of A, which goes tile
+// by tile, is of no use here, but that of a table's rows is.
+template <class T> void few_across(const Product<T>& p, long matrix, Area area, Rows<T> a, T* flipped) {
+  const long few = length(area.cols), rows = length(area.rows), apart = 2 * kRowBlock;
+  const T* b = p.b.data + matrix * p.b.next + area.cols.begin;
+  if (!p.rows.data) a.data = p.a.data + matrix * p.a.next + area.rows.begin, a.step = p.a.col;
+  each_panel<T>(rows, kTileVectors, [&](long first, long n) {
+    const long vectors = ceil_div(n, kLanes<T>);
+    const int last = int(n - (vectors - 1) * kLanes<T>);
+    kTiles<T>.at[few - 1][vectors - 1]({1, b, 1, p.b.row, 0, a.data + first, a.step, nullptr, 0, flipped + first, apart, p.k,
+                                        last, last, -infinity<T>(), {}});
+  });
+  flip(p.out + (matrix * p.m + area.rows.begin) * p.n + area.cols.begin, p.n, flipped, apart, rows, few);
 }
 
 // All rows of an area of few columns, for one block of k. b: those columns, one after the other.
@@ -221,7 +245,7 @@ template <class T, int few> void dot_products(const Product<T>& p, long matrix, 
   if (ends && unfinished(p)) finish(p, z - p.z, rows, few);
 }
 
-template <class T> void few_columns(const Product<T>& p, long matrix, Area area, Span ks, Rows<T> a, T* copy) {
+template <class T> void few_along(const Product<T>& p, long matrix, Area area, Span ks, Rows<T> a, T* copy) {
   const long few = length(area.cols), k = length(ks);
   const T* b = p.b.data + matrix * p.b.next + ks.begin * p.b.row + area.cols.begin * p.b.col;
   for (long j = 0; j < k; ++j)
@@ -240,6 +264,7 @@ template <class T> HD void block_product(const Product<T>& p, long matrix, Area 
   const long few = area.cols.end == p.n ? last_few(p) : 0, width = length(area.cols) - few, k = length(ks);
   const T* right = b.data + matrix * b.next + ks.begin * b.row + area.cols.begin * b.col;
   const Panels<T> panels = panels_of(b, right, k, width, length(area.rows), copies + kScratchRows<T>);
+  T* rest = copies + kScratchRows<T> + kScratchPanels<T>;
   const long block = p.a.row == 1 ? 2 * kRowBlock : kRowBlock / (to - from);  // a transposed A is read in longer runs
   for (long top = area.rows.begin; top < area.rows.end; top += block) {
     const Span rows = {top, least(top + block, area.rows.end)};
@@ -251,10 +276,13 @@ template <class T> HD void block_product(const Product<T>& p, long matrix, Area 
       in_rows.first = false;
       panel.data += panels.panel ? panels.panel : n;
     });
-    for (int i = from; few && i < to; ++i) {
+    const Area last = {rows, {p.n - few, p.n}};
+    if (few && p.a.row == 1) few_across(p, matrix, last, in_rows, rest);
+    else for (int i = from; few && i < to; ++i) {
       const Span some = block_of<T>(p.k, i);
-      const Rows<T> here = {in_rows.data + (some.begin - ks.begin) * in_rows.step, in_rows.row, in_rows.step, in_rows.tile, false};
-      few_columns(p, matrix, {rows, {p.n - few, p.n}}, some, here, copies + kScratchRows<T> + kScratchPanels<T>);
+      Rows<T> here = in_rows;
+      here.data += (some.begin - ks.begin) * here.step;
+      few_along(p, matrix, last, some, here, rest);
     }
   }
 }
@@ -323,7 +351,7 @@ template <class T, class F> void each_share(const Product<T>& p, long rows, long
 // A few columns of C fill no vector: where A is transposed, as in the gradient of the last layer's weights, C^T = B^T A^T
 // has long rows. It is computed in the scratch memory and laid down column by column; the bits are the same.
 template <class T> bool narrow(const Product<T>& p) {
-  return p.n < kLanes<T> && !p.rows.data && p.a.row == 1 && p.b.col == 1 && p.m * p.k >= 1024 && !p.bias && p.act == kIdentity && !p.saved;
+  return p.n < kLanes<T> && !p.rows.data && p.a.row == 1 && p.b.col == 1 && p.m * p.k >= 1024 && bare(p);
 }
 
 template <class T> void narrow_product(const Product<T>& p, long matrix, Span rows, T* copies) {

@@ -314,6 +314,7 @@ def close_product(got: Array, x: Array, y: Array, plus: Array | float = 0.0) -> 
 SHAPES = [(m, SIZES[-1 - i], SIZES[(i * 3 + 5) % 11]) for i, m in enumerate(SIZES)]
 SHAPES += [(m, SIZES[(i * 7 + 2) % 11], m) for i, m in enumerate(SIZES)]
 SHAPES += [(33, 2100, 65), (600, 40, 10), (1, 1023, 1), (5, 0, 3), (64, 64, 32), (13, 5, 49), (520, 300, 520), (1100, 530, 300)]
+SHAPES += [(300, 200, 100), (130, 60, 257), (600, 512, 18)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -326,6 +327,20 @@ def test_matmul(shape: tuple[int, int, int], dtype: Any) -> None:
             out = fresh((m, n), dtype)
             assert cpu.matmul(out, laid_out(x, tx), laid_out(y, ty)) is None
             close_product(out, x, y)
+
+
+@pytest.mark.parametrize("few", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("whole", [16, 32, 96])
+@each_float
+def test_the_last_columns_beside_a_transposed_matrix_have_the_bits_of_all_others(few: int, whole: int, dtype: Any) -> None:
+    m, k = 300, 200
+    x, y = random(k, m, dtype=dtype), random(k, whole + 16, dtype=dtype, seed=1)
+    for threads in (1, 3):
+        cpu.set_threads(threads)
+        out, more = fresh((m, whole + few), dtype), fresh((m, whole + 16), dtype)
+        assert cpu.matmul(out, x.T, np.ascontiguousarray(y[:, : whole + few])) is None
+        assert cpu.matmul(more, x.T, y) is None
+        np.testing.assert_array_equal(out, more[:, : whole + few])
 
 
 @pytest.mark.parametrize(("left", "right"), [((3,), (3,)), ((5,), ()), ((), (4,)), ((1,), (1,)), ((0,), (0,))], ids=str)
