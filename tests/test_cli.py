@@ -482,6 +482,7 @@ def test_a_folder_as_cifar_10_publishes_it() -> None:
 # fmt: off
 USAGE = [
     (("--no-such", "digits"), "No such option"), (("digits", "--epochs", "0"), "epochs"), (("digits", "--epochs", "x"), "epochs"),
+    (("digits", "--hidden", "8,x"), "widths such as 256,128 wanted"), (("digits", "--hidden", "8,,4"), "widths such as 256,128 wanted"),
     (("digits", "--hidden", "a,b"), "widths such as 256,128 wanted"), (("digits", "--hidden", "0"), "widths are at least 1"),
     (("digits", "--hidden", "-5"), "widths are at least 1"), (("digits", "--dropout", "1"), "dropout"),
     (("digits", "--lr", "0"), "lr"), (("digits", "--norm", "bach"), "norm"), (("digits", "--seed", "-1"), "seed"),

@@ -76,9 +76,11 @@ def switch(value: Any) -> bool:
 
 
 def widths(value: Any) -> list[int]:
-    parts = value.replace("x", ",").split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    if isinstance(value, str):
+        value = value.replace("x", ",").split(",") if value.strip() else []
+    parts = value if isinstance(value, list) else [value]
     try:
-        found = [whole(0)(part) for part in parts if not (isinstance(part, str) and not part.strip())]
+        found = [whole(0)(part) for part in parts]
     except ValueError:
         if any(_float(part) < 0 for part in parts):
             raise ValueError("widths are at least 1") from None
