@@ -55,7 +55,7 @@ template <class T> struct Panels { const T* data; long step, panel; };  // panel
 
 constexpr int kMostPanels = 22;
 template <class T> constexpr long kColBlock = kMostPanels * kTileCols<T>;
-template <class T> constexpr long kScratchRows = (2 * kRowBlock + kLine<T>) * kBlock<T>;  // the last tile is padded
+template <class T> constexpr long kScratchRows = (2 * kRowBlock + kLine<T>) * kBlock<T>;  // with a line between, or padding
 template <class T> constexpr long kScratchPanels = kBlock<T> * kColBlock<T>;
 template <class T> constexpr long kScratch = kScratchRows<T> + kScratchPanels<T> + kLanes<T> * kColBlock<T>;
 
@@ -141,9 +141,9 @@ template <class T> void finish(const Product<T>& p, long c, long rows, long widt
   if (p.saved) kSlopeTimes<T>[p.act]({p.out + c, p.z + c, p.saved + c, p.n, rows, width, p.alpha});
   else kActivate<T>[p.act]({p.out + c, p.z + c, p.n, rows, width, p.alpha});
 }
-constexpr long kNear = 1 << 20;
 
-// The next tile's part of it, where it is more than the nearer caches hold.
+// The next tile's part of that, where all of it is more than the nearer caches hold.
+constexpr long kNear = 1 << 20;
 template <class T> void fetch(const T* from, long row, long rows, long width) {
   for (long i = 0; i < rows; ++i)
     for (long j = 0; j < width; j += kLine<T>) __builtin_prefetch(from + i * row + j);
@@ -200,8 +200,7 @@ template <class T> long last_few(const Product<T>& p) {
   return few <= kFew<T> && (along || across) ? few : 0;
 }
 
-// Those of a transposed A, for all k: C^T = B^T A^T, laid across. The bits are those of tiles. A copy of A, which goes tile
-// by tile, is of no use here, but that of a table's rows is.
+// Those of a transposed A, for all k: C^T = B^T A^T, laid across, with the bits of tiles. A's copy serves if it is one of rows.
 template <class T> void few_across(const Product<T>& p, long matrix, Area area, Rows<T> a, T* flipped) {
   const long few = length(area.cols), rows = length(area.rows), apart = 2 * kRowBlock;
   const T* b = p.b.data + matrix * p.b.next + area.cols.begin;

@@ -35,10 +35,7 @@ KEPT = 8  # programs for the same shapes: training and evaluation, say
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """No search for garbage meanwhile: the thousands of objects of a program, none of them garbage, would set it off.
-
-    Nor right after: they count as old ones at once, as if they had been looked at.
-    """
+    """No search for garbage meanwhile, set off by a program's thousands of objects; then they count as old ones at once."""
     was = gc.isenabled()
     gc.disable()
     try:

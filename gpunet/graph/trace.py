@@ -48,7 +48,8 @@ class Graph(Recorder):
 
     def edge(self, t: Tensor) -> Edge:
         if t.value.__class__ is Spec:
-            return t.node, t.index  # type: ignore[return-value]
+            assert t.node is not None
+            return t.node, t.index
         leaf = self._leaves.get(id(t))
         if leaf is None:
             own = t.node is not None and t.node.op is None
